@@ -1,0 +1,1 @@
+//! xebec: an OCI container runtime, as a library.
