@@ -1,1 +1,10 @@
 //! xebec: an OCI container runtime, as a library.
+//!
+//! The modules stand in the order in which a container passes them.
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod error;
+mod hint;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,24 @@
+//! The pure table from (item, call, errno) to a cure, for where the errno alone misleads.
+
+use rustix::io::Errno;
+
+/// The cure for a failed call, where one is known.
+///
+/// `item` is the config item (`mounts[3] /data`), `call` the call as written.
+pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
+    let name = call.split('(').next().unwrap_or(call);
+    Some(match (name, errno) {
+        ("open_tree", Errno::NOENT) if item.starts_with("mounts") => "the bind source must exist before create",
+        ("prlimit", Errno::PERM) => "raising a hard limit takes CAP_SYS_RESOURCE in the runtime",
+        ("clone3", Errno::NOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
+        ("clone3", Errno::AGAIN) => "the limit of processes (ulimit -u, pids.max, kernel.pid_max) is reached",
+        ("clone3", Errno::BUSY) => {
+            "the cgroup has controllers enabled for its children, so it cannot hold processes itself"
+        }
+        ("fsopen", Errno::NODEV) => "the kernel does not know this file system type; is its module loaded?",
+        ("execve", Errno::NOEXEC) => "the file is neither a program for this machine nor a script with a #! line",
+        ("execve", Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
+        (_, Errno::ROFS) if call.contains("mkdirat") => "the mount point must exist where the file system is read-only",
+        _ => return None,
+    })
+}
