@@ -6,5 +6,6 @@
 pub mod config;
 pub mod error;
 mod hint;
+pub mod sys;
 
 pub use error::{Error, Kind, Result};
