@@ -6,6 +6,8 @@
 pub mod config;
 pub mod error;
 mod hint;
+pub mod host;
+pub mod plan;
 pub mod sys;
 
 pub use error::{Error, Kind, Result};

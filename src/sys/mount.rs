@@ -51,7 +51,9 @@ pub fn mount_setattr_at(dir: BorrowedFd<'_>, path: &CStr, recursive: bool, attr:
 /// fsmount(2) with raw `MOUNT_ATTR_*` flags (rustix knows only some of them).
 pub fn fsmount(fs: BorrowedFd<'_>, attr_flags: u64) -> Result<OwnedFd, Errno> {
     // SAFETY: `fs` is an open fd; the kernel checks that it is a file system context.
-    let fd = check(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1 /* FSMOUNT_CLOEXEC */, attr_flags) })?;
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1 /* FSMOUNT_CLOEXEC */, attr_flags)
+    })?;
     // SAFETY: the kernel has just given us this fd, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -91,7 +91,8 @@ impl StringVector {
 /// execve(2); returns only on failure.
 pub fn execve(path: &CStr, argv: &StringVector, envp: &StringVector) -> Errno {
     // SAFETY: both vectors are NULL-terminated arrays of strings that `StringVector` keeps alive.
-    let result = unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
     check(result).err().unwrap_or(Errno::INVAL)
 }
 

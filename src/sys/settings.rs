@@ -136,7 +136,9 @@ pub fn setdomainname(name: &[u8]) -> Result<(), Errno> {
 /// The namespace type (`CLONE_NEW*`) behind an nsfs fd; ENOTTY when it is none.
 pub fn ns_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     // SAFETY: NS_GET_NSTYPE takes no argument.
-    let kind = check(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */) })?;
+    let kind = check(unsafe {
+        libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */)
+    })?;
     Ok(kind as u64)
 }
 
