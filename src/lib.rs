@@ -7,6 +7,7 @@ pub mod config;
 pub mod error;
 mod hint;
 pub mod host;
+pub mod init;
 pub mod plan;
 pub mod sys;
 

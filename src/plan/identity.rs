@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use rustix::process::Gid;
+
 use crate::config::{Capabilities, Process, Rlimit, Scheduler, Text};
 use crate::error::{Error, Result};
 use crate::sys::settings::{CapSets, SchedAttr};
@@ -33,14 +35,19 @@ pub fn plan_credentials(process: &Process<'_>, grantable: u64, warnings: &mut Ve
     let inheritable = set("inheritable", &caps.inheritable);
     let effective = set("effective", &caps.effective);
     let ambient = set("ambient", &caps.ambient);
+    let raisable = ambient & permitted & inheritable;
+    if raisable != ambient {
+        // capabilities(7): an ambient capability must be both permitted and inheritable.
+        warnings.push("process.capabilities.ambient: what is not also permitted and inheritable cannot be granted".into());
+    }
     let user = &process.user;
     Credentials {
         uid: user.uid,
         gid: user.gid,
-        groups: Some(user.additional_gids.clone()),
+        groups: Some(user.additional_gids.iter().map(|&gid| Gid::from_raw(gid)).collect()),
         bounding,
         sets: CapSets { effective, permitted, inheritable },
-        ambient,
+        ambient: raisable,
     }
 }
 

@@ -228,6 +228,7 @@ fn process(
     let credentials = identity::plan_credentials(process, grantable, warnings);
     steps.push(Step::Chdir(cstring("process.cwd", &process.cwd)?));
     steps.push(Step::User(Box::new(credentials)));
+    steps.push(Step::CheckDirectory(cstring("process.cwd", &process.cwd)?));
     if process.no_new_privileges {
         steps.push(Step::NoNewPrivileges);
     }

@@ -6,6 +6,8 @@
 
 use std::ffi::CString;
 
+use rustix::process::Gid;
+
 use crate::sys::mount::MountAttr;
 use crate::sys::settings::{CapSets, SchedAttr};
 
@@ -121,6 +123,8 @@ pub enum Step {
     /// chdir(2) with the rights of root; a failure is tried again as the user.
     Chdir(CString),
     User(Box<Credentials>),
+    /// The second try, and the proof that the working directory lies below the root.
+    CheckDirectory(CString),
     /// Sets $HOME from the container's passwd where the config has none.
     Home {
         uid: u32,
@@ -219,7 +223,7 @@ pub struct Credentials {
     pub uid: u32,
     pub gid: u32,
     /// `None`: leave the list alone (a user namespace that denies setgroups, nothing asked for).
-    pub groups: Option<Vec<u32>>,
+    pub groups: Option<Vec<Gid>>,
     pub bounding: u64,
     pub sets: CapSets,
     pub ambient: u64,

@@ -37,7 +37,7 @@ impl Step {
             Step::Rootfs { path, .. } => format!("root.path {}", text(path)),
             Step::Mount(mount) => format!("mounts[{}] {}", mount.index, text(&mount.destination)),
             Step::LateReadonly { mount, path, .. } => format!("mounts[{mount}] {}", text(path)),
-            Step::WorkingDirectory(path) | Step::Chdir(path) => format!("process.cwd {}", text(path)),
+            Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => format!("process.cwd {}", text(path)),
             Step::Device(device) => match device.index {
                 Some(index) => format!("linux.devices[{index}] {}", text(&device.path)),
                 None => format!("default device {}", text(&device.path)),
@@ -99,7 +99,7 @@ impl Step {
                 format!("symlinkat({:?}, {:?})", text(target), text(path))
             }
             (Step::Rlimit { name: limit, soft, hard, .. }, _) => format!("prlimit({limit}, {soft}, {hard})"),
-            (Step::Chdir(path) | Step::WorkingDirectory(path), _) => quoted(path),
+            (Step::Chdir(path) | Step::WorkingDirectory(path) | Step::CheckDirectory(path), _) => quoted(path),
             (Step::ReadonlyPath { path, .. } | Step::MaskedPath { path, .. }, Call::Openat2) => quoted(path),
             (Step::FindProgram, Call::Lookup) => format!(
                 "exec: {:?}: executable file not found in $PATH",
@@ -168,11 +168,12 @@ impl Step {
             Step::Umask(mask) => format!("umask {mask:04o}"),
             Step::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
             Step::Chdir(path) => format!("chdir {}", text(path)),
+            Step::CheckDirectory(_) => "getcwd must lie below the root".into(),
             Step::User(c) => format!(
                 "become {}:{} groups {:?}; bounding {:#x} permitted {:#x} effective {:#x} inheritable {:#x} ambient {:#x}",
                 c.uid,
                 c.gid,
-                c.groups.as_deref().unwrap_or_default(),
+                c.groups.iter().flatten().map(|gid| gid.as_raw()).collect::<Vec<_>>(),
                 c.bounding,
                 c.sets.permitted,
                 c.sets.effective,

@@ -65,26 +65,34 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// A NULL-terminated vector of C strings, made before the child exists.
+/// Bytes of the variable that can be added after the child exists.
+const SPARE_SIZE: usize = 512;
+
+/// A NULL-terminated vector of C strings, made before the child exists, with place for one more.
 #[derive(Debug)]
 pub struct StringVector {
     pointers: Vec<*const c_char>,
     strings: Vec<CString>,
+    spare: Box<[u8; SPARE_SIZE]>,
 }
 
 impl StringVector {
     /// Keeps `strings` alive beside the pointers to them.
     #[must_use]
     pub fn new(strings: Vec<CString>) -> StringVector {
-        let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
-        pointers.push(std::ptr::null());
-        StringVector { pointers, strings }
+        let mut pointers: Vec<*const c_char> = Vec::with_capacity(strings.len() + 2);
+        pointers.extend(strings.iter().map(|s| s.as_ptr()));
+        pointers.extend([std::ptr::null(), std::ptr::null()]);
+        StringVector { pointers, strings, spare: Box::new([0; SPARE_SIZE]) }
     }
 
-    /// The strings, in order.
-    #[must_use]
-    pub fn strings(&self) -> &[CString] {
-        &self.strings
+    /// Adds one string without allocating; what is too long or holds a NUL is left out.
+    pub fn set_spare(&mut self, text: &[u8]) {
+        if text.len() < SPARE_SIZE && !text.contains(&0) {
+            self.spare[..text.len()].copy_from_slice(text);
+            self.spare[text.len()] = 0;
+            self.pointers[self.strings.len()] = self.spare.as_ptr().cast();
+        }
     }
 }
 
@@ -200,4 +208,11 @@ pub fn number(fd: BorrowedFd<'_>) -> u32 {
 pub fn borrow(number: u32) -> BorrowedFd<'static> {
     // SAFETY: the number was an open fd at clone3, is in `keep`, and the child never closes it before execve.
     unsafe { BorrowedFd::borrow_raw(number as i32) }
+}
+
+/// getpid(2), asked anew: a library's cached number would be the parent's.
+#[must_use]
+pub fn own_pid() -> i32 {
+    // SAFETY: getpid has no preconditions.
+    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }

@@ -167,3 +167,11 @@ pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
     Ok(())
 }
+
+/// prlimit(2) of the calling process with a raw resource number.
+pub fn prlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = [soft, hard];
+    // SAFETY: the kernel reads two u64 (rlim_cur, rlim_max) and writes nothing back.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) })?;
+    Ok(())
+}
