@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a container passes them.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod config;
 pub mod error;
 mod hint;

@@ -6,6 +6,7 @@
 //! wrapper of the same kind, callers use rustix directly.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod mount;
 pub mod process;
 pub mod settings;
