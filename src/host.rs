@@ -4,21 +4,19 @@ use std::cell::OnceCell;
 
 use rustix::fs::statfs;
 
-use crate::config::Config;
+use crate::cgroup::{Layout, probe_layout};
+use crate::error::Result;
 use crate::sys::settings;
 
 /// The host as the plan sees it. Tests fill in the facts; otherwise each is probed at first use.
 #[derive(Debug, Default)]
 pub struct Host {
     pub capabilities: OnceCell<u64>,
-    pub cgroup_v2: OnceCell<bool>,
+    pub cgroups: OnceCell<Layout>,
     pub apparmor: OnceCell<bool>,
     pub selinux: OnceCell<bool>,
 }
 
-/// Where cgroups are mounted on every host.
-const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
-const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
 
 impl Host {
@@ -32,17 +30,13 @@ impl Host {
         })
     }
 
-    /// Where cgroup v2 alone is mounted; `None` on v1 and hybrid hosts.
-    #[must_use]
-    pub fn cgroup_v2_mount(&self) -> Option<&'static str> {
-        let is_v2 = || statfs(CGROUP_MOUNT).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_SUPER_MAGIC);
-        self.cgroup_v2.get_or_init(is_v2).then_some(CGROUP_MOUNT)
-    }
-
-    /// The container's directories in cgroup v1: name below /sys/fs/cgroup, path on the host.
-    #[must_use]
-    pub fn cgroup_v1_directories(&self, _id: &str, _config: &Config<'_>) -> Vec<(String, String)> {
-        Vec::new()
+    /// How cgroups are mounted.
+    pub fn cgroups(&self) -> Result<&Layout> {
+        if let Some(layout) = self.cgroups.get() {
+            return Ok(layout);
+        }
+        let layout = probe_layout()?;
+        Ok(self.cgroups.get_or_init(|| layout))
     }
 
     /// Is AppArmor active?

@@ -19,11 +19,11 @@ const DEPTH_MAX: usize = 64;
 
 /// Copies the directory behind `from` into the one behind `to`: contents, owners, modes; no times.
 pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
-    let from = openat(from, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .during(Call::Openat)?;
+    let from =
+        openat(from, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     let stat = inroot::stat(from.as_fd())?;
-    let to = openat(to, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .during(Call::Openat)?;
+    let to =
+        openat(to, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     copy_directory(from.as_fd(), to.as_fd(), 0)?;
     finish(to.as_fd(), c"", &stat)?;
     fchmod(&to, mode(&stat)).during(Call::Fchmodat)

@@ -4,8 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstatfs, makedev, mknodat, openat, symlinkat,
-    unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstatfs, makedev, mknodat, openat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsopen, open_tree};
@@ -34,16 +33,21 @@ pub fn make_node(root: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
     match mknodat(&parent, name, kind, Mode::from_raw_mode(step.mode & 0o7777), device) {
         Ok(()) => {
             if step.uid != 0 || step.gid != 0 {
+                // By handle: the name may be somebody else's file by now.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let node = openat(&parent, name, flags, Mode::empty()).during(Call::Openat)?;
+                if kind != FileType::Fifo {
+                    verify_device(node.as_fd(), kind, step.major, step.minor)?;
+                }
                 let (uid, gid) = (Uid::from_raw(step.uid), Gid::from_raw(step.gid));
-                chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).during(Call::Fchownat)?;
-                // chown(2) drops set-id bits.
-                chmodat(&parent, name, Mode::from_raw_mode(step.mode & 0o7777), AtFlags::empty()).during(Call::Fchmodat)?;
+                chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).during(Call::Fchownat)?;
             }
             Ok(())
         }
         Err(Errno::EXIST) => {
             let stat = inroot::stat_nofollow(parent.as_fd(), name)?;
-            let same = FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
+            let same =
+                FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
             if same { Ok(()) } else { Err(Errno::EXIST).during(Call::VerifyDevice) }
         }
         Err(errno) => Err(errno).during(Call::Mknodat),

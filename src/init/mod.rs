@@ -141,11 +141,9 @@ fn report(scene: &Scene<'_>, record: &Record, started: bool) -> i32 {
 /// Does one step. The order and the arguments are the plan's.
 fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
     match step {
-        Step::OomScoreAdj(value) => {
-            identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true)
-        }
+        Step::OomScoreAdj(value) => identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true),
         Step::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl),
-        Step::UserNamespaceRoot | Step::Join { .. } | Step::CgroupNamespace | Step::TimeNamespace { .. } => {
+        Step::UserNamespaceRoot | Step::Join { .. } | Step::CgroupNamespace { .. } | Step::TimeNamespace { .. } => {
             enter_namespace(scene, step)
         }
         Step::Session => setsid().map(drop).during(Call::Setsid),
@@ -159,7 +157,7 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
         Step::RuntimeHooks => {
             wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
-            wire::expect_byte(scene.channel, wire::GO).during(Call::ParentGone)
+            wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
         }
         Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
         Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
@@ -174,9 +172,23 @@ fn is_file_system_step(step: &Step) -> bool {
     use Step::*;
     matches!(
         step,
-        HostPropagation { .. } | Rootfs { .. } | Mount(_) | WorkingDirectory(_) | Device(_) | DevLink { .. }
-            | Console { .. } | Sysctl { .. } | LateReadonly { .. } | RootReadonly | ReadonlyPath { .. }
-            | MaskedPath { .. } | PivotRoot | MoveRoot | Chroot | RootPropagation { .. }
+        HostPropagation { .. }
+            | Rootfs { .. }
+            | RootDirectory(_)
+            | Mount(_)
+            | WorkingDirectory(_)
+            | Device(_)
+            | DevLink { .. }
+            | Console { .. }
+            | Sysctl { .. }
+            | LateReadonly { .. }
+            | RootReadonly
+            | ReadonlyPath { .. }
+            | MaskedPath { .. }
+            | PivotRoot
+            | MoveRoot
+            | Chroot
+            | RootPropagation { .. }
     )
 }
 
@@ -185,10 +197,9 @@ fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble
     match step {
         Step::HostPropagation { flags, .. } | Step::RootPropagation { flags, .. } => mounts::set_propagation(*flags),
         Step::Rootfs { path, isolate_parent } => mounts::mount_root(scene, path, *isolate_parent),
+        Step::RootDirectory(path) => mounts::open_root(scene, path),
         Step::Mount(mount) => mounts::perform(scene, mount, trouble),
-        Step::WorkingDirectory(path) => {
-            inroot::open_or_make(scene.root()?, path, inroot::Make::Directory).map(drop)
-        }
+        Step::WorkingDirectory(path) => inroot::open_or_make(scene.root()?, path, inroot::Make::Directory).map(drop),
         Step::Device(device) => devices::make_node(scene.root()?, device),
         Step::DevLink { path, target, replace } => devices::make_link(scene.root()?, path, target, *replace),
         Step::Console { bind, size } => devices::open_console(scene, *bind, *size),
@@ -252,7 +263,12 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
             let Some(&fd) = scene.joins.get(*slot) else { return Err(Errno::BADF).during(Call::Setns) };
             settings::setns(process::borrow(fd), *flag).during(Call::Setns)
         }
-        Step::CgroupNamespace => settings::unshare(libc::CLONE_NEWCGROUP as u64).during(Call::Unshare),
+        Step::CgroupNamespace { wait } => {
+            if *wait {
+                wire::expect_byte(scene.channel, wire::PLACED).during(Call::ParentGone)?;
+            }
+            settings::unshare(libc::CLONE_NEWCGROUP as u64).during(Call::Unshare)
+        }
         Step::TimeNamespace { offsets } => {
             settings::unshare(0x80 /* CLONE_NEWTIME */).during(Call::Unshare)?;
             match offsets.is_empty() {
@@ -266,7 +282,8 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
 
 fn bring_loopback_up() -> Outcome {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).during(Call::Socket)?;
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).during(Call::Socket)?;
     settings::loopback_up(socket.as_fd()).during(Call::SiocSifflags)
 }
 

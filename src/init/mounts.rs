@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsopen,
-    move_mount, open_tree, unmount, UnmountFlags,
+    FsOpenFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::plan::step::{FileSystem, Hierarchy, MountStep, MountWhat};
@@ -45,14 +45,21 @@ pub fn set_propagation(flags: u64) -> Outcome {
 
 /// Puts a clone of the root file system over itself, so that it is a mount that can become the root.
 pub fn mount_root(scene: &mut Scene<'_>, path: &CStr, isolate_parent: bool) -> Outcome {
-    let dir = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .during(Call::Openat)?;
+    let dir =
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     if isolate_parent {
         make_parent_private(dir.as_fd())?;
     }
     let tree = clone_of(dir.as_fd(), true)?;
     attach(tree.as_fd(), dir.as_fd())?;
     scene.root = Some(tree);
+    Ok(())
+}
+
+/// Opens the root file system's directory, where no mount may be made.
+pub fn open_root(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    scene.root = Some(openat(CWD, path, flags, Mode::empty()).during(Call::Openat)?);
     Ok(())
 }
 
@@ -118,12 +125,7 @@ fn bind(root: BorrowedFd<'_>, step: &MountStep, source: &CStr, recursive: bool) 
     Ok((tree, target))
 }
 
-fn new(
-    root: BorrowedFd<'_>,
-    step: &MountStep,
-    fs: &FileSystem,
-    trouble: &mut Trouble,
-) -> Outcome<(OwnedFd, OwnedFd)> {
+fn new(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, trouble: &mut Trouble) -> Outcome<(OwnedFd, OwnedFd)> {
     let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
     if fs.exact_destination {
         // A /proc or /sys that is a link would put them somewhere else (CVE-2019-19921, CVE-2023-27561).
@@ -208,8 +210,8 @@ fn cgroup_v1(root: BorrowedFd<'_>, step: &MountStep, hierarchies: &[Hierarchy], 
 
 /// pivot_root(2) into the root file system; the old root and all its mounts go away.
 pub fn pivot(scene: &mut Scene<'_>) -> Outcome {
-    let old = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .during(Call::Openat)?;
+    let old =
+        openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     rustix::process::fchdir(scene.root()?).during(Call::Fchdir)?;
     mount::pivot_root_here().during(Call::PivotRoot)?;
     // The old root may still be shared with the host: its unmounting must not travel there.

@@ -13,7 +13,11 @@ use crate::sys::{Call, Fail};
 
 /// Parent to child: the id maps are written.
 pub const MAPPED: u8 = b'm';
-/// Parent to child: the cgroup and its limits are in place, the runtime's hooks have run.
+/// Parent to child: it is in its cgroup v1 directories.
+pub const PLACED: u8 = b'p';
+/// Parent to child: the runtime's hooks have run.
+pub const HOOKED: u8 = b'h';
+/// Parent to child: the cgroup's limits and device filter are in force.
 pub const GO: u8 = b'g';
 /// Parent to child (and `start` through the fifo): run the program.
 pub const START: u8 = b's';

@@ -38,7 +38,8 @@ pub fn plan_credentials(process: &Process<'_>, grantable: u64, warnings: &mut Ve
     let raisable = ambient & permitted & inheritable;
     if raisable != ambient {
         // capabilities(7): an ambient capability must be both permitted and inheritable.
-        warnings.push("process.capabilities.ambient: what is not also permitted and inheritable cannot be granted".into());
+        warnings
+            .push("process.capabilities.ambient: what is not also permitted and inheritable cannot be granted".into());
     }
     let user = &process.user;
     Credentials {

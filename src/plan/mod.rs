@@ -13,6 +13,7 @@ mod text;
 
 use std::ffi::CString;
 
+use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -29,12 +30,17 @@ pub struct Request {
     pub bundle: String,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
+    /// The runtime has no rights outside its own user namespace.
+    pub rootless: bool,
+    /// `--cgroup-manager disabled`.
+    pub cgroup_disabled: bool,
 }
 
 /// All that `create` will do.
 #[derive(Debug)]
 pub struct Plan {
     pub namespaces: Namespaces,
+    pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
     /// Host interfaces to move into the container's network namespace, with their names there.
@@ -89,6 +95,12 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
     let namespaces = namespaces::plan_namespaces(config)?;
+    let layout = host.cgroups()?;
+    let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
+    let options =
+        Options { rootless: request.rootless, disabled: request.cgroup_disabled, own_cgroup: own_cgroup.as_deref() };
+    let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
+    warnings.extend(cgroup.warnings.iter().cloned());
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;
     let rootfs = match root.path.starts_with('/') {
         true => root.path.to_string(),
@@ -96,9 +108,11 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     };
     let hooks = plan_hooks(&config.hooks)?;
     let exec = plan_exec(config)?;
-    let steps = child_steps(config, request, host, &namespaces, &hooks, &rootfs, &mut warnings)?;
+    let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
+    let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
         namespaces,
+        cgroup,
         steps,
         net_devices: net_devices(config),
         hooks,
@@ -109,19 +123,23 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     })
 }
 
+/// What the child's steps are made from.
+struct Parts<'p> {
+    config: &'p Config<'p>,
+    request: &'p Request,
+    host: &'p Host,
+    namespaces: &'p Namespaces,
+    cgroup: &'p CgroupPlan,
+    hooks: &'p HookPlan,
+}
+
 /// The child's story, in order.
-fn child_steps(
-    config: &Config<'_>,
-    request: &Request,
-    host: &Host,
-    namespaces: &Namespaces,
-    hooks: &HookPlan,
-    rootfs: &str,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Step>> {
+fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
+    let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    namespaces::enter(&mut steps, config, request, namespaces)?;
-    file_system(&mut steps, config, request, host, namespaces, rootfs)?;
+    let placed_late = cgroup.hierarchies.iter().any(|hierarchy| !hierarchy.v1.is_empty());
+    namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
+    file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
         steps.push(Step::RuntimeHooks);
     }
@@ -138,20 +156,19 @@ fn child_steps(
 }
 
 /// Root, mounts, devices and what is written while all of it is still writable.
-fn file_system(
-    steps: &mut Vec<Step>,
-    config: &Config<'_>,
-    request: &Request,
-    host: &Host,
-    namespaces: &Namespaces,
-    rootfs: &str,
-) -> Result<()> {
+fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result<()> {
+    let Parts { config, request, host, namespaces, cgroup, .. } = *parts;
     namespaces::isolate_mounts(steps, config, namespaces, rootfs)?;
+    let basename = |mount: &str| mount.rsplit('/').next().unwrap_or(mount).to_owned();
+    let v1 = cgroup.hierarchies.iter().filter(|hierarchy| !hierarchy.v1.is_empty());
     let context = mounts::MountContext {
         bundle: &request.bundle,
         cgroup_namespace: namespaces.has("cgroup"),
-        cgroup_v2: host.cgroup_v2_mount(),
-        cgroup_v1: host.cgroup_v1_directories(&request.id, config),
+        cgroup_v2: match host.cgroups()? {
+            Layout::V2 { mount } => Some(mount),
+            Layout::Hybrid { .. } => None,
+        },
+        cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
     };
     for (index, mount) in config.mounts.iter().enumerate() {
         steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));

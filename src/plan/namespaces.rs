@@ -105,7 +105,15 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
 }
 
 /// The steps from clone3 to the last namespace, with what belongs to each of them.
-pub fn enter(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, namespaces: &Namespaces) -> Result<()> {
+///
+/// `placed_late`: the parent moves the child into cgroup v1 hierarchies after clone3.
+pub fn enter(
+    steps: &mut Vec<Step>,
+    config: &Config<'_>,
+    request: &Request,
+    namespaces: &Namespaces,
+    placed_late: bool,
+) -> Result<()> {
     if let Some(score) = config.process.as_ref().and_then(|p| p.oom_score_adj) {
         steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
     }
@@ -120,7 +128,7 @@ pub fn enter(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, name
         }
     }
     if namespaces.is_new("cgroup") {
-        steps.push(Step::CgroupNamespace);
+        steps.push(Step::CgroupNamespace { wait: placed_late });
     }
     if namespaces.is_new("time") {
         let line = |(clock, o): (&crate::config::Text<'_>, &crate::config::TimeOffset)| {
@@ -180,6 +188,7 @@ pub fn isolate_mounts(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &N
             )
             .hint("add {\"type\": \"mount\"} to linux.namespaces, or leave mounts empty"));
         }
+        steps.push(Step::RootDirectory(path));
         return Ok(());
     }
     // A bind mount can only stay shared with the host when our copies of the host's mounts do.

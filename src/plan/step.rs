@@ -27,8 +27,10 @@ pub enum Step {
         path: CString,
         slot: usize,
     },
-    /// Waits until the parent has placed us in the cgroup, then unshares the cgroup namespace.
-    CgroupNamespace,
+    /// unshares the cgroup namespace; on cgroup v1 when the parent has placed us there.
+    CgroupNamespace {
+        wait: bool,
+    },
     /// unshares the time namespace with these lines of /proc/self/timens_offsets; execve enters it.
     TimeNamespace {
         offsets: CString,
@@ -51,6 +53,8 @@ pub enum Step {
         path: CString,
         isolate_parent: bool,
     },
+    /// Opens the root file system where there is no mount namespace to change.
+    RootDirectory(CString),
     Mount(Box<MountStep>),
     /// mkdir -p below the root for process.cwd.
     WorkingDirectory(CString),

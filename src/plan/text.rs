@@ -27,17 +27,19 @@ impl Step {
                 let index = plan.namespaces.joins.get(*slot).map_or(0, |join| join.index);
                 format!("linux.namespaces[{index}] {kind}")
             }
-            Step::CgroupNamespace => "linux.namespaces cgroup".into(),
+            Step::CgroupNamespace { .. } => "linux.namespaces cgroup".into(),
             Step::TimeNamespace { .. } => "linux.timeOffsets".into(),
             Step::Keyring(_) => "session keyring".into(),
             Step::Loopback => "linux.namespaces network".into(),
             Step::Hostname(_) => "hostname".into(),
             Step::Domainname(_) => "domainname".into(),
             Step::HostPropagation { .. } | Step::RootPropagation { .. } => "linux.rootfsPropagation".into(),
-            Step::Rootfs { path, .. } => format!("root.path {}", text(path)),
+            Step::Rootfs { path, .. } | Step::RootDirectory(path) => format!("root.path {}", text(path)),
             Step::Mount(mount) => format!("mounts[{}] {}", mount.index, text(&mount.destination)),
             Step::LateReadonly { mount, path, .. } => format!("mounts[{mount}] {}", text(path)),
-            Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => format!("process.cwd {}", text(path)),
+            Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => {
+                format!("process.cwd {}", text(path))
+            }
             Step::Device(device) => match device.index {
                 Some(index) => format!("linux.devices[{index}] {}", text(&device.path)),
                 None => format!("default device {}", text(&device.path)),
@@ -78,7 +80,7 @@ impl Step {
         let quoted = |s: &CStr| format!("{name}({:?})", text(s));
         match (self, call) {
             (Step::Mount(mount), _) => mount_call(mount, call, index),
-            (Step::Rootfs { path, .. } | Step::Join { path, .. }, _) => quoted(path),
+            (Step::Rootfs { path, .. } | Step::RootDirectory(path) | Step::Join { path, .. }, _) => quoted(path),
             (Step::Sysctl { path, value, .. }, Call::Write) => {
                 format!("write(\"/proc/{}\", {:?})", text(path), text(value))
             }
@@ -120,7 +122,8 @@ impl Step {
             Step::UserNamespaceRoot => "wait for the id maps; become 0:0 in the user namespace".into(),
             Step::Undumpable => "prctl PR_SET_DUMPABLE 0".into(),
             Step::Join { kind, path, .. } => format!("setns {kind} {}", text(path)),
-            Step::CgroupNamespace => "unshare cgroup".into(),
+            Step::CgroupNamespace { wait: false } => "unshare cgroup".into(),
+            Step::CgroupNamespace { wait: true } => "wait for the place in cgroup v1; unshare cgroup".into(),
             Step::TimeNamespace { offsets } => format!("unshare time {}", text(offsets).trim_end().replace('\n', ", ")),
             Step::Session => "setsid".into(),
             Step::Keyring(name) => format!("keyctl JOIN_SESSION_KEYRING {}", text(name)),
@@ -131,6 +134,7 @@ impl Step {
             Step::Rootfs { path, isolate_parent } => {
                 format!("bind {} on itself{}", text(path), if *isolate_parent { ", parent mount private" } else { "" })
             }
+            Step::RootDirectory(path) => format!("open {}", text(path)),
             Step::Mount(mount) => mount_act(mount),
             Step::WorkingDirectory(path) => format!("mkdir -p {}", text(path)),
             Step::Device(d) => format!(
@@ -299,6 +303,9 @@ impl Plan {
                 &format!("linux.namespaces[{}] {}", join.index, join.kind),
                 format!("open {}", text(&join.path)),
             ));
+        }
+        for line in self.cgroup.to_string().lines() {
+            lines.push(parent("linux.resources", line.to_owned()));
         }
         let kinds = self.namespaces.new_kinds();
         let at_clone: Vec<&str> = kinds.iter().copied().filter(|k| !matches!(*k, "cgroup" | "time")).collect();
