@@ -10,6 +10,7 @@ mod hint;
 pub mod host;
 pub mod init;
 pub mod plan;
+pub mod state;
 pub mod sys;
 
 pub use error::{Error, Kind, Result};
