@@ -2,6 +2,7 @@
 //!
 //! Makes no system call besides reading the bundle; knows nothing of the host.
 
+pub mod mount_options;
 mod types;
 
 pub use types::*;
