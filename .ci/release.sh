@@ -12,6 +12,12 @@ relocation=${XEBEC_RELOCATION:-static}
 flags="-C target-feature=+crt-static -C relocation-model=$relocation --remap-path-prefix=$PWD=xebec"
 flags="$flags --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
 
+# Named by --version; a source tree without git is of an unknown commit.
+if commit=$(git rev-parse --short=12 HEAD 2>/dev/null); then
+    git diff --quiet HEAD 2>/dev/null || commit=$commit-dirty
+    export XEBEC_COMMIT="$commit"
+fi
+
 if rustup target list --installed 2>/dev/null | grep -qx "$target"; then
     sh .ci/deps.sh build release
     build=target/musl-rustup-$relocation
