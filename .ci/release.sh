@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl
 out=target/dist
-relocation=${XEBEC_RELOCATION:-static}
+relocation=${XEBEC_RELOCATION:-pic}
 # The same binary whatever directory it was built in, and no builder's paths in its messages.
 flags="-C target-feature=+crt-static -C relocation-model=$relocation --remap-path-prefix=$PWD=xebec"
 flags="$flags --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
