@@ -3,8 +3,14 @@
 //! The modules stand in the order in which a container passes them.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod config;
 pub mod error;
 mod hint;
+pub mod host;
+pub mod init;
+pub mod plan;
+pub mod state;
+pub mod sys;
 
 pub use error::{Error, Kind, Result};

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
+use serde::de::Visitor;
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -51,8 +53,8 @@ impl Serialize for Text<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
             type Value = Text<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
@@ -64,7 +66,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
                 Ok(Text(Cow::Owned(s.to_owned())))
             }
         }
-        d.deserialize_str(Visitor)
+        d.deserialize_str(TextVisitor)
     }
 }
 
@@ -79,6 +81,10 @@ where
 
 /// Declares config objects. `must` properties are REQUIRED by the specification;
 /// `may` properties are optional, and `null` counts as absent.
+///
+/// The derived code lands in an inherent `deserialize` (`remote = "Self"`), and
+/// the trait goes through [`ObjectOnly`]: left alone, serde would also read a
+/// JSON array as an object's properties in their order.
 macro_rules! objects {
     ($($(#[$meta:meta])* $name:ident $(<$lt:lifetime>)? {
         $(must { $($(#[$mmeta:meta])* $must:ident: $mty:ty),* $(,)? })?
@@ -86,12 +92,34 @@ macro_rules! objects {
     })*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", remote = "Self")]
         pub struct $name $(<$lt>)? {
             $($($(#[$mmeta])* pub $must: $mty,)*)?
             $($(#[serde(default, deserialize_with = "nullable")] $(#[$ometa])* pub $may: $oty,)*)?
         }
+
+        impl<'de $(: $lt, $lt)?> Deserialize<'de> for $name $(<$lt>)? {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Self::deserialize(ObjectOnly(d))
+            }
+        }
     )*};
+}
+
+/// Lets a derived struct be read from a JSON object and from nothing else.
+struct ObjectOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 /// A JSON object of strings.
@@ -243,7 +271,6 @@ objects! {
     }
 
     /// One hook; the timeout is in seconds.
-    #[derive(Serialize)]
     Hook<'a> {
         must { #[serde(borrow)] path: Text<'a> }
         may {
@@ -458,5 +485,18 @@ objects! {
     Personality<'a> {
         must { #[serde(borrow)] domain: Text<'a> }
         may { #[serde(borrow)] flags: Vec<Text<'a>> }
+    }
+}
+
+/// A hook as config.json would have it: for the state file, which keeps the
+/// poststop hooks, and for nothing more.
+impl Serialize for Hook<'_> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut object = s.serialize_struct("Hook", 4)?;
+        object.serialize_field("path", &self.path)?;
+        object.serialize_field("args", &self.args)?;
+        object.serialize_field("env", &self.env)?;
+        object.serialize_field("timeout", &self.timeout)?;
+        object.end()
     }
 }

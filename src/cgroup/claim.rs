@@ -1,0 +1,324 @@
+//! ACT: claim the place, make the cgroup, fill it.
+//!
+//! The claim comes before anything is made and before the record is stored: it
+//! refuses a cgroup in use, so a record never names processes of somebody else.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::controllers;
+use super::dir::Dir;
+use super::path::CgroupPath;
+use super::plan::{CgroupPlan, DeviceFilter, HierarchyPlan};
+use super::program;
+use super::record::Record;
+use super::values::Write;
+use crate::error::{Error, Kind, Result};
+
+const ITEM: &str = "linux.cgroupsPath";
+
+/// A place found free, ready to be made.
+#[derive(Debug)]
+pub struct Claim<'p> {
+    plan: &'p CgroupPlan,
+    roots: Vec<(Dir, bool)>,
+}
+
+/// A container's cgroup, made and held by fds (all O_CLOEXEC).
+#[derive(Debug)]
+pub struct Cgroup<'p> {
+    plan: &'p CgroupPlan,
+    leaves: Vec<Leaf<'p>>,
+}
+
+#[derive(Debug)]
+struct Leaf<'p> {
+    plan: &'p HierarchyPlan,
+    dir: Dir,
+    /// What the cgroup v2 offers; empty for v1.
+    controllers: Vec<String>,
+}
+
+impl CgroupPlan {
+    /// What has to be stored to be able to remove the cgroup later.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let (mut v2, mut v1) = (None, Vec::new());
+        for hierarchy in &self.hierarchies {
+            match hierarchy.v1.is_empty() {
+                true => v2 = Some(self.path.at(&hierarchy.mount)),
+                false => v1.push((hierarchy.v1.join(","), self.path.at(&hierarchy.mount))),
+            }
+        }
+        Record { v2, v1 }
+    }
+
+    /// Looks whether the place is free: absent, or an empty cgroup that is not frozen
+    /// (config-linux.md, "Control groups"). Makes nothing. Store [`CgroupPlan::record`]
+    /// between this and [`Claim::create`].
+    pub fn claim(&self) -> Result<Claim<'_>> {
+        let mut roots = Vec::with_capacity(self.hierarchies.len());
+        for hierarchy in &self.hierarchies {
+            let root = Dir::open(&hierarchy.mount)
+                .map_err(|errno| Error::sys("cgroup", format!("open({:?})", hierarchy.mount), errno))?;
+            let there = self.check_free(&root)?;
+            roots.push((root, there));
+        }
+        Ok(Claim { plan: self, roots })
+    }
+
+    /// Whether the cgroup is there; an error if it is in use.
+    fn check_free(&self, root: &Dir) -> Result<bool> {
+        let below = &self.path.to_string()[1..];
+        let leaf = match root.open_below(below) {
+            Ok(leaf) => leaf,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {below:?})", root.path), errno)),
+        };
+        let frozen = leaf.read("cgroup.freeze").is_ok_and(|state| state.trim() == "1")
+            || leaf.read("freezer.state").is_ok_and(|state| state.trim() != "THAWED");
+        if frozen {
+            let text = format!("{} exists and is frozen", leaf.path);
+            return Err(Error::new(Kind::Exists, ITEM, text).hint("thaw or remove it, or choose another cgroupsPath"));
+        }
+        if !super::record::procs_below(&leaf)?.is_empty() {
+            let text = format!("{} exists and holds processes", leaf.path);
+            return Err(
+                Error::new(Kind::Exists, ITEM, text).hint("is it another container's? choose another cgroupsPath")
+            );
+        }
+        Ok(true)
+    }
+}
+
+impl<'p> Claim<'p> {
+    /// Makes the directories and switches controllers on. After an error nothing that
+    /// was made here is left.
+    pub fn create(self) -> Result<Cgroup<'p>> {
+        let mut made = Vec::new();
+        match self.make_all(&mut made) {
+            Ok(cgroup) => Ok(cgroup),
+            Err(error) => {
+                for (parent, name) in made.iter().rev() {
+                    // The first error is the one that counts; a directory that somebody
+                    // has moved into meanwhile stays theirs.
+                    let _ = parent.rmdir(name).is_ok();
+                }
+                let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS));
+                if denied && self.plan.may_run_without {
+                    return Ok(Cgroup { plan: self.plan, leaves: Vec::new() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn make_all(&self, made: &mut Vec<(Dir, String)>) -> Result<Cgroup<'p>> {
+        let mut leaves = Vec::with_capacity(self.roots.len());
+        for (hierarchy, (root, there)) in self.plan.hierarchies.iter().zip(&self.roots) {
+            let dir = make_leaf(root, &self.plan.path, *there, made)?;
+            if hierarchy.v1.iter().any(|c| c == "cpuset") {
+                fill_cpuset(root, &self.plan.path)?;
+            }
+            let controllers = match hierarchy.v1.is_empty() {
+                true => controllers::enable(root, &self.plan.path, &dir, &hierarchy.writes)?,
+                false => Vec::new(),
+            };
+            leaves.push(Leaf { plan: hierarchy, dir, controllers });
+        }
+        Ok(Cgroup { plan: self.plan, leaves })
+    }
+}
+
+/// mkdir -p under the root's fd; every made directory is noted with its parent.
+fn make_leaf(root: &Dir, path: &CgroupPath, there: bool, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
+    let mut parent = open(root, ".")?;
+    if !path.ancestors().is_empty() {
+        let above = path.ancestors().join("/");
+        parent = match root.open_below(&above) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => make_ancestors(parent, path, made)?,
+            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {above:?})", root.path), errno)),
+        };
+    }
+    let fresh = parent.mkdir(path.leaf())?;
+    let leaf = open(&parent, path.leaf())?;
+    match (fresh, there) {
+        (true, _) => made.push((parent, path.leaf().to_owned())),
+        (false, true) => {}
+        // It was not there a moment ago: two creates want the same place.
+        (false, false) => return Err(Error::new(Kind::Exists, ITEM, format!("{} is just being made", leaf.path))),
+    }
+    Ok(leaf)
+}
+
+fn make_ancestors(mut dir: Dir, path: &CgroupPath, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
+    for name in path.ancestors() {
+        let fresh = dir.mkdir(name)?;
+        let next = open(&dir, name)?;
+        if fresh {
+            made.push((dir, name.clone()));
+        }
+        dir = next;
+    }
+    Ok(dir)
+}
+
+fn open(dir: &Dir, name: &str) -> Result<Dir> {
+    dir.open_below(name).map_err(|errno| Error::sys("cgroup", format!("open({:?})", dir.join(name)), errno))
+}
+
+/// v1 cpusets are born empty and take no process until they have CPUs and memory
+/// nodes: each level that has none takes its parent's.
+fn fill_cpuset(root: &Dir, path: &CgroupPath) -> Result<()> {
+    let mut parent = open(root, ".")?;
+    for name in path.ancestors().iter().map(String::as_str).chain([path.leaf()]) {
+        let dir = open(&parent, name)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let read = |dir: &Dir| {
+                dir.read(file).map_err(|errno| Error::sys("cgroup", format!("read({:?})", dir.join(file)), errno))
+            };
+            if read(&dir)?.trim().is_empty() {
+                let value = read(&parent)?.trim().to_owned();
+                let failed = |errno| Error::sys("cgroup", format!("write({:?}, {value:?})", dir.join(file)), errno);
+                dir.write(file, &value).map_err(failed)?;
+            }
+        }
+        parent = dir;
+    }
+    Ok(())
+}
+
+impl Cgroup<'_> {
+    /// The cgroup v2 directory for CLONE_INTO_CGROUP; `None` without one.
+    #[must_use]
+    pub fn v2(&self) -> Option<BorrowedFd<'_>> {
+        self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()).map(|leaf| leaf.dir.as_fd())
+    }
+
+    /// Whether nothing was made: the container stays in the caller's cgroup.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// Whether [`Cgroup::place`] has anything to do for a child born in [`Cgroup::v2`].
+    #[must_use]
+    pub fn has_v1(&self) -> bool {
+        self.leaves.iter().any(|leaf| !leaf.plan.v1.is_empty())
+    }
+
+    /// Moves process `pid` into every v1 hierarchy, and into the v2 one unless it was
+    /// born there. Each move waits for RCU, up to milliseconds.
+    pub fn place(&self, pid: u32, born_in_v2: bool) -> Result<()> {
+        for leaf in &self.leaves {
+            if !(born_in_v2 && leaf.plan.v1.is_empty()) {
+                place(&leaf.dir, pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the values, puts the device filter in force, hands the cgroup over to its
+    /// owner. Before the container's own code runs.
+    pub fn apply(&self) -> Result<()> {
+        for leaf in &self.leaves {
+            for write in &leaf.plan.writes.list {
+                leaf.apply(write)?;
+            }
+        }
+        let Some(v2) = self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()) else { return Ok(()) };
+        if let DeviceFilter::Program { program, pin, may_be_missing } = &self.plan.devices {
+            program::attach(&v2.dir, program, pin, *may_be_missing)?;
+        }
+        match self.plan.owner {
+            Some(owner) => hand_over(&v2.dir, owner),
+            None => Ok(()),
+        }
+    }
+
+    /// The cgroup v2 directory, to keep; drops the rest.
+    #[must_use]
+    pub fn into_v2(self) -> Option<OwnedFd> {
+        self.leaves.into_iter().find(|leaf| leaf.plan.v1.is_empty()).map(|leaf| leaf.dir.into_fd())
+    }
+}
+
+/// Moves one process into one cgroup.
+fn place(dir: &Dir, pid: u32) -> Result<()> {
+    // EINVAL: the kernel has not finished making the task (TASK_NEW); it soon will.
+    let mut tries = 5;
+    loop {
+        match dir.write("cgroup.procs", &pid.to_string()) {
+            Err(Errno::INVAL) if tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            other => {
+                let failed =
+                    |errno| Error::sys("cgroup", format!("write({:?}, \"{pid}\")", dir.join("cgroup.procs")), errno);
+                return other.map_err(failed);
+            }
+        }
+    }
+}
+
+impl Leaf<'_> {
+    fn apply(&self, write: &Write) -> Result<()> {
+        let is_v2 = self.plan.v1.is_empty();
+        if is_v2 && write.harmless && !self.controllers.iter().any(|c| *c == write.controller) {
+            return Ok(());
+        }
+        if let Some((file, limit)) = write.not_below {
+            let usage = self.dir.read(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+            if let Some(usage) = usage.filter(|usage| *usage >= limit) {
+                return Err(Error::invalid(&write.item, format!("{limit} is not above the {usage} bytes in use")));
+            }
+        }
+        let mut tried = (&write.file, &write.value);
+        let mut result = self.dir.write(tried.0, tried.1);
+        if let (Err(Errno::NOENT), Some((file, value))) = (result, &write.or) {
+            tried = (file, value);
+            result = self.dir.write(file, value);
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT) if write.harmless => Ok(()),
+            Err(errno) => Err(self.write_error(write, tried, errno)),
+        }
+    }
+
+    fn write_error(&self, write: &Write, (file, value): (&String, &String), errno: Errno) -> Error {
+        let call = format!("write({:?}, {value:?})", self.dir.join(file));
+        let error = Error::sys(&write.item, call, errno);
+        let controller = &write.controller;
+        let absent = self.plan.v1.is_empty() && !self.controllers.iter().any(|c| c == controller);
+        match errno {
+            Errno::NOENT if absent && controller != "cgroup" => {
+                error.hint(format!("the {controller} controller is not available in {}", self.dir.path))
+            }
+            Errno::NOENT => error.hint("this kernel has no such file"),
+            Errno::INVAL | Errno::RANGE => error.hint("the kernel does not take this value"),
+            Errno::BUSY if controller == "memory" => error.hint("the limit is below the memory in use"),
+            Errno::NODEV => error.hint("there is no such device"),
+            _ => error,
+        }
+    }
+}
+
+/// Gives the cgroup and the files that the kernel lists for delegation to `owner`.
+fn hand_over(dir: &Dir, owner: u32) -> Result<()> {
+    let failed = |file: &str, errno| Error::sys("cgroup", format!("chown({:?}, {owner})", dir.join(file)), errno);
+    dir.chown("", owner).map_err(|errno| failed("", errno))?;
+    // cgroups(7): since kernel 4.15.
+    let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    for file in list.lines() {
+        match dir.chown(file, owner) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(file, errno)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! A cgroup directory held by its fd: the only way this module touches cgroupfs.
+//!
+//! Paths below a hierarchy's root are resolved by openat2 and never leave it: no
+//! `..`, no symlink, no other mount. Files are never created or truncated.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Dir as Listing, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// A directory of a cgroup hierarchy.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Its path, for messages only.
+    pub path: String,
+}
+
+impl Dir {
+    /// Opens a path that is the host's own word: a mount point or a recorded cgroup.
+    pub fn open(path: &str) -> Result<Dir, Errno> {
+        let fd = rustix::fs::openat(CWD, path, OPEN_DIR, Mode::empty())?;
+        Ok(Dir { fd, path: path.to_owned() })
+    }
+
+    /// Opens `below`, a relative path, without leaving this directory.
+    pub fn open_below(&self, below: &str) -> Result<Dir, Errno> {
+        // EAGAIN: a rename raced with the walk (openat2(2)); a few tries settle it.
+        for _ in 0..16 {
+            match rustix::fs::openat2(&self.fd, below, OPEN_DIR, Mode::empty(), BENEATH) {
+                Err(Errno::AGAIN) => {}
+                other => return Ok(Dir { fd: other?, path: self.join(below) }),
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// mkdirat(2) of one name. `Ok(false)` if it is there already.
+    pub fn mkdir(&self, name: &str) -> Result<bool> {
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(Error::sys("cgroup", format!("mkdir({:?})", self.join(name)), errno)),
+        }
+    }
+
+    /// rmdir of one name.
+    pub fn rmdir(&self, name: &str) -> Result<(), Errno> {
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Writes `value` to the interface file `file` in one write(2).
+    pub fn write(&self, file: &str, value: &str) -> Result<(), Errno> {
+        let fd = self.open_file(file, OFlags::WRONLY)?;
+        let done = rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))?;
+        if done == value.len() { Ok(()) } else { Err(Errno::IO) }
+    }
+
+    /// The whole of the interface file `file`.
+    pub fn read(&self, file: &str) -> Result<String, Errno> {
+        read_all(&self.open_file(file, OFlags::RDONLY)?)
+    }
+
+    /// Opens an interface file.
+    pub fn open_file(&self, file: &str, access: OFlags) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(&self.fd, file, access | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// The names of the cgroups right below this one.
+    pub fn children(&self) -> Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in Listing::read_from(&self.fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Gives this directory (empty name) or one of its files to `uid`.
+    pub fn chown(&self, file: &str, uid: u32) -> Result<(), Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&self.fd, file, Some(rustix::fs::Uid::from_raw(uid)), None, flags)
+    }
+
+    /// The path of `name` in here, for messages.
+    pub fn join(&self, name: &str) -> String {
+        format!("{}/{name}", self.path.trim_end_matches('/'))
+    }
+
+    /// The fd itself.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Reads a small kernel file to its end.
+pub fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0u8; 4096];
+    loop {
+        let got = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut chunk))?;
+        if got == 0 {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        bytes.extend_from_slice(&chunk[..got]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Freezing and thawing a container's processes.
+//!
+//! The kernel freezes asynchronously: both directions are waited for, for a bounded
+//! time, so that "paused" means that nothing runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::dir::Dir;
+use super::record::Record;
+use crate::error::{Error, Result};
+
+const EVENTS: &str = "cgroup.events";
+/// How long a task in the kernel may keep a freeze from being complete.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Record {
+    /// Freezes every process, and returns once all are frozen. If that takes more
+    /// than ten seconds the cgroup is thawed again and the call fails.
+    pub fn freeze(&self) -> Result<()> {
+        if let Some(path) = &self.v2 {
+            let dir = open(path)?;
+            set(&dir, "cgroup.freeze", "1")?;
+            if wait_event(&dir, "frozen 1", Instant::now() + PATIENCE)? {
+                return Ok(());
+            }
+            set(&dir, "cgroup.freeze", "0")?;
+            return Err(Error::sys("cgroup", format!("poll({:?}, \"frozen 1\")", dir.join(EVENTS)), Errno::TIMEDOUT));
+        }
+        let dir = open(self.freezer()?)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut nap = Duration::from_micros(50);
+        while Instant::now() < deadline {
+            set(&dir, "freezer.state", "FROZEN")?;
+            if state(&dir)? == "FROZEN" {
+                return Ok(());
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_millis(20));
+        }
+        set(&dir, "freezer.state", "THAWED")?;
+        Err(Error::sys("cgroup", format!("write({:?}, \"FROZEN\")", dir.join("freezer.state")), Errno::TIMEDOUT))
+    }
+
+    /// Lets a frozen container run again.
+    pub fn thaw(&self) -> Result<()> {
+        if let Some(path) = &self.v2 {
+            let dir = open(path)?;
+            return set(&dir, "cgroup.freeze", "0");
+        }
+        set(&open(self.freezer()?)?, "freezer.state", "THAWED")
+    }
+
+    /// Whether this container itself is frozen (not only a cgroup above it).
+    pub fn is_frozen(&self) -> Result<bool> {
+        let (path, file, frozen) = match (&self.v2, self.freezer()) {
+            (Some(path), _) => (path.as_str(), "cgroup.freeze", "1"),
+            (None, Ok(path)) => (path, "freezer.state", "FROZEN"),
+            // No cgroup that could freeze.
+            (None, Err(_)) => return Ok(false),
+        };
+        let dir = match Dir::open(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
+        };
+        match dir.read(file) {
+            Ok(text) => Ok(text.trim() == frozen),
+            // ENOENT: kernels before 5.2 have no freezer in v2; ENODEV: just removed.
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(Error::sys("cgroup", format!("read({:?})", dir.join(file)), errno)),
+        }
+    }
+
+    fn freezer(&self) -> Result<&str> {
+        let has = |controllers: &str| controllers.split(',').any(|c| c == "freezer");
+        let found = self.v1.iter().find(|(controllers, _)| has(controllers)).map(|(_, path)| path.as_str());
+        found.ok_or_else(|| Error::invalid("cgroup", "this container has no cgroup that can be frozen"))
+    }
+}
+
+fn open(path: &str) -> Result<Dir> {
+    Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))
+}
+
+fn set(dir: &Dir, file: &str, value: &str) -> Result<()> {
+    let failed = |errno| Error::sys("cgroup", format!("write({:?}, {value:?})", dir.join(file)), errno);
+    dir.write(file, value).map_err(failed)
+}
+
+fn state(dir: &Dir) -> Result<String> {
+    let failed = |errno| Error::sys("cgroup", format!("read({:?})", dir.join("freezer.state")), errno);
+    Ok(dir.read("freezer.state").map_err(failed)?.trim().to_owned())
+}
+
+/// Waits until cgroup.events holds `line`; `Ok(false)` if it does not by `deadline`.
+/// A cgroup that vanishes meanwhile counts as having it.
+pub fn wait_event(dir: &Dir, line: &str, deadline: Instant) -> Result<bool> {
+    let failed = |call: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(EVENTS)), errno);
+    let events = match dir.open_file(EVENTS, OFlags::RDONLY) {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
+        other => other.map_err(|errno| failed("open", errno))?,
+    };
+    loop {
+        // Reading also arms the next POLLPRI.
+        match reread(&events) {
+            Ok(text) if text.lines().any(|l| l == line) => return Ok(true),
+            Ok(_) => {}
+            Err(Errno::NODEV) => return Ok(true),
+            Err(errno) => return Err(failed("read", errno)),
+        }
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { return Ok(false) };
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let borrowed = events.as_fd();
+        match poll(&mut [PollFd::from_borrowed_fd(borrowed, PollFlags::PRI)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed("poll", errno)),
+        }
+    }
+}
+
+fn reread(fd: &OwnedFd) -> Result<String, Errno> {
+    rustix::fs::seek(fd, SeekFrom::Start(0))?;
+    super::dir::read_all(fd)
+}

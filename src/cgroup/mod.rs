@@ -1,0 +1,29 @@
+//! The container's cgroup: planned purely, made by the parent, removed from a record.
+//!
+//! A cgroup passes [`probe_layout`], [`plan_cgroup`], [`CgroupPlan::claim`] (which
+//! yields the [`Record`] to store before anything exists), [`Claim::create`],
+//! [`Cgroup::apply`], and in the end [`Record::kill_all`] and [`Record::remove`].
+//! Nothing here prints, reads the bundle or knows the container's other parts.
+
+mod claim;
+mod controllers;
+#[cfg(test)]
+mod device_emulator;
+mod devices;
+mod dir;
+mod freeze;
+mod layout;
+mod path;
+mod plan;
+mod program;
+mod record;
+mod v1;
+mod v2;
+mod values;
+
+pub use claim::{Cgroup, Claim};
+pub use layout::{Hierarchy, Layout, probe_layout, probe_own_cgroup};
+pub use path::CgroupPath;
+pub use plan::{CgroupPlan, DeviceFilter, HierarchyPlan, Options, plan_cgroup};
+pub use record::Record;
+pub use values::{Write, Writes};

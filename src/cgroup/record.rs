@@ -1,0 +1,263 @@
+//! What state.json keeps of a cgroup, and everything that can be done from it alone.
+//!
+//! The record is stored before anything exists, so all of this works on a container
+//! whose create was killed half-way: what is absent is done.
+
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::dir::Dir;
+use super::freeze::wait_event;
+use crate::error::{Error, Result};
+
+/// How long killed processes may take to go, and a cgroup to become removable.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The directories of a container's cgroup, as absolute paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// In the v2 hierarchy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<String>,
+    /// In each v1 hierarchy: its controllers, joined by commas, and the path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v1: Vec<(String, String)>,
+}
+
+impl Record {
+    /// Whether the container has no cgroup of its own.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.v2.is_none() && self.v1.is_empty()
+    }
+
+    /// The directory that is asked about processes: v2's, or v1's freezer, or any.
+    fn main(&self) -> Option<&str> {
+        let freezer = |(controllers, _): &&(String, String)| controllers.split(',').any(|c| c == "freezer");
+        let v1 = self.v1.iter().find(freezer).or(self.v1.first());
+        self.v2.as_deref().or(v1.map(|(_, path)| path.as_str()))
+    }
+
+    /// The processes in the cgroup and below it. Those outside the caller's PID
+    /// namespace have no number here and are left out.
+    pub fn procs(&self) -> Result<Vec<u32>> {
+        let mut pids = match self.open_main()? {
+            Some(dir) => procs_below(&dir)?,
+            None => Vec::new(),
+        };
+        pids.retain(|pid| *pid != 0);
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// `None` if there is no cgroup (any more).
+    fn open_main(&self) -> Result<Option<Dir>> {
+        let Some(path) = self.main() else { return Ok(None) };
+        match Dir::open(path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
+        }
+    }
+
+    /// Sends `signal` to every process of the cgroup and below it.
+    ///
+    /// SIGKILL goes by cgroup.kill (kernel 5.14), which misses nobody and returns at
+    /// once; the processes are gone when [`Record::remove`] says so. Without that
+    /// file, and for other signals, the cgroup is frozen while its processes are
+    /// counted; SIGKILL is then repeated until none is left, for ten seconds at most.
+    pub fn kill_all(&self, signal: Signal) -> Result<()> {
+        let Some(dir) = self.open_main()? else { return Ok(()) };
+        if signal == Signal::KILL && self.v2.is_some() {
+            match dir.write("cgroup.kill", "1") {
+                Ok(()) | Err(Errno::NODEV) => return Ok(()),
+                // ENOENT: kernel before 5.14; EOPNOTSUPP: a threaded cgroup.
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(errno) => {
+                    return Err(Error::sys("cgroup", format!("write({:?}, \"1\")", dir.join("cgroup.kill")), errno));
+                }
+            }
+        }
+        self.kill_one_by_one(signal)
+    }
+
+    fn kill_one_by_one(&self, signal: Signal) -> Result<()> {
+        let paused = self.is_frozen()?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut nap = Duration::from_micros(100);
+        loop {
+            // Without a freezer, or with a task that will not freeze, the loop still
+            // converges: it repeats until nobody is left.
+            let frozen = paused || self.freeze().is_ok();
+            let pids = self.procs()?;
+            let sent = pids.iter().try_for_each(|pid| send(*pid, signal));
+            // A paused container stays paused, but SIGKILL has to reach it (v1).
+            if frozen && (!paused || signal == Signal::KILL) {
+                self.thaw()?;
+            }
+            sent?;
+            if pids.is_empty() || signal != Signal::KILL {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::sys("cgroup", format!("kill({pids:?}, SIGKILL)"), Errno::TIMEDOUT));
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Removes the cgroup with everything below it. Waits up to ten seconds for killed
+    /// processes to go. What is absent is fine; cgroups above are left alone.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let paths = self.v2.iter().chain(self.v1.iter().map(|(_, path)| path));
+        // Every hierarchy is tried, and the first failure reported.
+        let results: Vec<Result<()>> = paths.map(|path| remove_tree(path, deadline)).collect();
+        results.into_iter().collect()
+    }
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match kill_process(number, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Error::sys("cgroup", format!("kill({pid}, {signal:?})"), errno)),
+    }
+}
+
+/// The processes of `dir` and the cgroups below it; 0 for one without a number here.
+pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
+    let failed = |call: &str, name: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(name)), errno);
+    let mut pids: Vec<u32> = match dir.read("cgroup.procs") {
+        Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
+        // EOPNOTSUPP: a threaded cgroup, whose processes the domain above lists.
+        // ENODEV, ENOENT: removed meanwhile.
+        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => Vec::new(),
+        Err(errno) => return Err(failed("read", "cgroup.procs", errno)),
+    };
+    let children = match dir.children() {
+        Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
+        other => other.map_err(|errno| failed("getdents64", "", errno))?,
+    };
+    for name in children {
+        match dir.open_below(&name) {
+            Ok(child) => pids.extend(procs_below(&child)?),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed("open", &name, errno)),
+        }
+    }
+    Ok(pids)
+}
+
+/// rmdir, by way of what keeps it from succeeding.
+fn remove_tree(path: &str, deadline: Instant) -> Result<()> {
+    let mut nap = Duration::from_micros(200);
+    loop {
+        match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(errno) => return Err(Error::sys("cgroup", format!("rmdir({path:?})"), errno)),
+        }
+        let dir = match Dir::open(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
+        };
+        let progress = remove_deepest(&dir, deadline)?;
+        if Instant::now() >= deadline {
+            return Err(busy(path, &dir));
+        }
+        if progress {
+            continue;
+        }
+        // v2 says when the last process has gone; v1 has to be asked again.
+        if !wait_event(&dir, "populated 0", deadline)? {
+            return Err(busy(path, &dir));
+        }
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn busy(path: &str, dir: &Dir) -> Error {
+    let error = Error::sys("cgroup", format!("rmdir({path:?})"), Errno::BUSY);
+    match procs_below(dir) {
+        Ok(pids) if !pids.is_empty() => error.hint(format!("processes are still in it: {pids:?}")),
+        _ => error,
+    }
+}
+
+/// Walks down to cgroups without children and removes them, one after another, until
+/// nothing is left below `top` or nothing yields. Holds two fds however deep the tree
+/// is: the container may have made it, and may still be making more, hence the
+/// deadline. Says whether anything was removed.
+fn remove_deepest(top: &Dir, deadline: Instant) -> Result<bool> {
+    let failed = |call: &str, path: String, errno| Error::sys("cgroup", format!("{call}({path:?})"), errno);
+    let mut progress = false;
+    'again: while Instant::now() < deadline {
+        let mut at: Option<Dir> = None;
+        let mut name: Option<String> = None;
+        loop {
+            let here = at.as_ref().unwrap_or(top);
+            let inner = match &name {
+                None => None,
+                Some(name) => match here.open_below(name) {
+                    Ok(dir) => Some(dir),
+                    Err(Errno::NOENT) => continue 'again,
+                    Err(errno) => return Err(failed("open", here.join(name), errno)),
+                },
+            };
+            let children = match inner.as_ref().unwrap_or(here).children() {
+                Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
+                other => other.map_err(|errno| failed("getdents64", here.path.clone(), errno))?,
+            };
+            let Some(next) = children.into_iter().next() else {
+                let Some(leaf) = name else { return Ok(progress) };
+                match here.rmdir(&leaf) {
+                    Ok(()) => progress = true,
+                    Err(Errno::NOENT) => {}
+                    Err(Errno::BUSY) => return Ok(progress),
+                    Err(errno) => return Err(failed("rmdir", here.join(&leaf), errno)),
+                }
+                continue 'again;
+            };
+            if let Some(inner) = inner {
+                at = Some(inner);
+            }
+            name = Some(next);
+        }
+    }
+    Ok(progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small_json_and_back() {
+        let record = Record {
+            v2: Some("/sys/fs/cgroup/c1".into()),
+            v1: vec![("cpu,cpuacct".into(), "/sys/fs/cgroup/cpu/c1".into())],
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(text, r#"{"v2":"/sys/fs/cgroup/c1","v1":[["cpu,cpuacct","/sys/fs/cgroup/cpu/c1"]]}"#);
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        assert_eq!(serde_json::to_string(&Record::default()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_is_absent_is_dead_and_removed() {
+        let gone = Record { v2: Some("/sys/fs/cgroup/no/such".into()), v1: vec![] };
+        gone.kill_all(Signal::KILL).unwrap();
+        gone.remove().unwrap();
+        assert!(gone.procs().unwrap().is_empty());
+        assert!(!gone.is_frozen().unwrap());
+    }
+}

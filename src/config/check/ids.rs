@@ -1,0 +1,45 @@
+//! CHECK of id mappings: the rules by which the kernel takes a uid_map or
+//! gid_map (user_namespaces(7)).
+
+use super::Report;
+use crate::config::IdMapping;
+
+/// Lines the kernel takes since 4.15 (UID_GID_MAP_MAX_EXTENTS).
+const MAX_MAPPINGS: usize = 340;
+
+pub(super) fn mappings(at: &str, report: &mut Report, list: &[IdMapping]) {
+    if list.len() > MAX_MAPPINGS {
+        report.find(at, format_args!("{} mappings found, at most {MAX_MAPPINGS} expected", list.len()));
+    }
+    for (i, mapping) in list.iter().enumerate() {
+        if mapping.size == 0 {
+            report.find(format_args!("{at}/{i}/size"), "0 found, 1 or more expected");
+        }
+        for (name, first) in [("containerID", mapping.container_id), ("hostID", mapping.host_id)] {
+            if first.checked_add(mapping.size).is_none() {
+                let what = format_args!("{first} with size {} goes beyond 4294967294", mapping.size);
+                report.find(format_args!("{at}/{i}/{name}"), what);
+            }
+        }
+    }
+    overlaps(at, report, list, "containerID", |mapping| mapping.container_id);
+    overlaps(at, report, list, "hostID", |mapping| mapping.host_id);
+}
+
+/// Sorted by their first id, only neighbours can overlap first.
+fn overlaps(at: &str, report: &mut Report, list: &[IdMapping], name: &str, first: fn(&IdMapping) -> u32) {
+    let mut order: Vec<_> = list.iter().enumerate().filter(|(_, mapping)| mapping.size > 0).collect();
+    order.sort_by_key(|(_, mapping)| first(mapping));
+    for pair in order.windows(2) {
+        let ((_, low), (i, high)) = (pair[0], pair[1]);
+        if u64::from(first(low)) + u64::from(low.size) > u64::from(first(high)) {
+            let what = format_args!("{} is mapped twice", first(high));
+            report.find(format_args!("{at}/{i}/{name}"), what);
+        }
+    }
+}
+
+/// Does the mapping give `id` of the container an id on the host?
+pub(super) fn maps(list: &[IdMapping], id: u32) -> bool {
+    list.iter().any(|m| id.checked_sub(m.container_id).is_some_and(|offset| offset < m.size))
+}

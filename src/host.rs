@@ -1,0 +1,56 @@
+//! Facts about the host, each asked for once and only when a plan needs it.
+
+use std::cell::OnceCell;
+
+use rustix::fs::statfs;
+
+use crate::cgroup::{Layout, probe_layout};
+use crate::error::Result;
+use crate::sys::settings;
+
+/// The host as the plan sees it. Tests fill in the facts; otherwise each is probed at first use.
+#[derive(Debug, Default)]
+pub struct Host {
+    pub capabilities: OnceCell<u64>,
+    pub cgroups: OnceCell<Layout>,
+    pub apparmor: OnceCell<bool>,
+    pub selinux: OnceCell<bool>,
+}
+
+const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+
+impl Host {
+    /// The capabilities that the runtime can pass on, one bit each.
+    #[must_use]
+    pub fn capabilities(&self) -> u64 {
+        *self.capabilities.get_or_init(|| {
+            let permitted = settings::capget().map(|sets| sets.permitted).unwrap_or(0);
+            let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
+            (0..63).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
+        })
+    }
+
+    /// How cgroups are mounted.
+    pub fn cgroups(&self) -> Result<&Layout> {
+        if let Some(layout) = self.cgroups.get() {
+            return Ok(layout);
+        }
+        let layout = probe_layout()?;
+        Ok(self.cgroups.get_or_init(|| layout))
+    }
+
+    /// Is AppArmor active?
+    #[must_use]
+    pub fn apparmor(&self) -> bool {
+        let enabled =
+            || std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
+        *self.apparmor.get_or_init(enabled)
+    }
+
+    /// Is SELinux active?
+    #[must_use]
+    pub fn selinux(&self) -> bool {
+        let mounted = || statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type as u64 == SELINUX_MAGIC);
+        *self.selinux.get_or_init(mounted)
+    }
+}

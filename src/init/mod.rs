@@ -1,0 +1,333 @@
+//! The child's story: from clone3 to execve, one step of the plan after the other.
+//!
+//! Runs on a copy of the parent's memory. It neither allocates nor prints nor
+//! panics; a failure travels to the parent as a [`wire::Record`], and the
+//! parent, which holds the same plan, finds the words.
+
+mod copyup;
+mod devices;
+pub mod hook;
+mod identity;
+mod inroot;
+mod mounts;
+pub mod wire;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid};
+
+use crate::plan::Plan;
+use crate::plan::step::Step;
+use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::process::StringVector;
+use crate::sys::{Call, During, Fail, Outcome, process, settings};
+
+use hook::{Ending, Prepared};
+use wire::{Kind, Record};
+
+/// The child's tools, made by the parent, and what the child acquires on its way.
+#[derive(Debug)]
+pub struct Scene<'p> {
+    pub plan: &'p Plan,
+    /// To the parent, until `start`.
+    pub channel: BorrowedFd<'p>,
+    /// What `start` writes to, and what it reads from; `None` in `run`, where the channel serves.
+    pub gate: Option<Gate<'p>>,
+    /// A handle of the runtime's /proc.
+    pub proc: BorrowedFd<'p>,
+    /// The namespaces to join, in the order of `plan.namespaces.joins`.
+    pub joins: Vec<u32>,
+    pub console_socket: Option<u32>,
+    /// An unconnected socket for interface flags, where there is a new network namespace.
+    pub argv: StringVector,
+    pub envp: StringVector,
+    pub create_container: Vec<Prepared>,
+    pub start_container: Vec<Prepared>,
+    /// Every fd that must stay open.
+    pub keep: Vec<u32>,
+    /// How many fds from 3 on go to the program.
+    pub preserve_fds: u32,
+    /// The root file system's mount.
+    pub root: Option<OwnedFd>,
+    /// Mounts that become read-only late; room for all of them.
+    pub late: Vec<OwnedFd>,
+    /// The first mask of a directory, which the others are clones of.
+    pub empty_dir: Option<OwnedFd>,
+    /// Which candidate args[0] is.
+    pub program: usize,
+    pub cwd_as_user: bool,
+}
+
+/// The two fifos between the child and `start`.
+#[derive(Debug)]
+pub struct Gate<'p> {
+    pub start: BorrowedFd<'p>,
+    pub report: BorrowedFd<'p>,
+}
+
+impl Scene<'_> {
+    /// The root's handle; ENOENT before there is one cannot happen in a valid plan.
+    fn root(&self) -> Outcome<BorrowedFd<'static>> {
+        match &self.root {
+            Some(root) => Ok(process::borrow(process::number(root.as_fd()))),
+            None => Err(Errno::NOENT).during(Call::OpenTree),
+        }
+    }
+}
+
+/// What a failing step adds to its error.
+#[derive(Debug)]
+pub struct Trouble {
+    pub index: u16,
+    detail: [u8; 200],
+    detail_len: usize,
+}
+
+impl Trouble {
+    fn new() -> Trouble {
+        Trouble { index: 0, detail: [0; 200], detail_len: 0 }
+    }
+
+    fn detail(&self) -> &[u8] {
+        &self.detail[..self.detail_len]
+    }
+
+    /// What the kernel says about a file system context (fsopen(2)): `e tmpfs: Bad value for 'size'`.
+    fn read_kernel_message(&mut self, context: BorrowedFd<'_>) {
+        self.detail_len = rustix::io::read(context, &mut self.detail[..]).unwrap_or(0);
+    }
+}
+
+/// The whole life of the child before the program; returns only to exit with this status.
+pub fn run(mut scene: Scene<'_>) -> i32 {
+    if prepare(&mut scene).is_err() {
+        return 1;
+    }
+    let plan = scene.plan;
+    let mut started = false;
+    for (number, step) in plan.steps.iter().enumerate() {
+        let mut trouble = Trouble::new();
+        if let Err(fail) = perform(&mut scene, step, &mut trouble) {
+            let record = Record::failed(number, trouble.index, fail, trouble.detail());
+            return report(&scene, &record, started);
+        }
+        started |= matches!(step, Step::Ready);
+    }
+    0
+}
+
+/// Dies with the parent until the container is on record; keeps only the fds it needs.
+fn prepare(scene: &mut Scene<'_>) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    process::close_all_but(&mut scene.keep)?;
+    process::reset_signals()?;
+    // What is made has exactly the mode that is asked for; `Umask` or `FindProgram` ends this.
+    rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+/// Sends an error to whoever waits for us: `create` or `run` on the channel, `start` on the fifo.
+fn report(scene: &Scene<'_>, record: &Record, started: bool) -> i32 {
+    let sent = match &scene.gate {
+        Some(gate) if started => rustix::io::write(gate.report, &record.to_bytes()).map(drop),
+        _ => wire::send(scene.channel, record),
+    };
+    // Nobody is left to tell when the parent is gone too.
+    if sent.is_ok() { 1 } else { 2 }
+}
+
+/// Does one step. The order and the arguments are the plan's.
+fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+    match step {
+        Step::OomScoreAdj(value) => identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true),
+        Step::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl),
+        Step::UserNamespaceRoot | Step::Join { .. } | Step::CgroupNamespace { .. } | Step::TimeNamespace { .. } => {
+            enter_namespace(scene, step)
+        }
+        Step::Session => setsid().map(drop).during(Call::Setsid),
+        Step::Keyring(name) => match settings::join_session_keyring(name) {
+            // A kernel without keyrings has nothing to keep apart (CONFIG_KEYS).
+            Ok(_) | Err(Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(errno).during(Call::Keyctl),
+        },
+        Step::Loopback => bring_loopback_up(),
+        Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
+        Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
+        Step::RuntimeHooks => {
+            wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
+            wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
+        }
+        Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
+        Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
+        Step::Ready => become_ready(scene),
+        Step::Exec => execute(scene, trouble),
+        _ if is_file_system_step(step) => perform_file_system(scene, step, trouble),
+        _ => perform_process(scene, step, trouble),
+    }
+}
+
+fn is_file_system_step(step: &Step) -> bool {
+    use Step::*;
+    matches!(
+        step,
+        HostPropagation { .. }
+            | Rootfs { .. }
+            | RootDirectory(_)
+            | Mount(_)
+            | WorkingDirectory(_)
+            | Device(_)
+            | DevLink { .. }
+            | Console { .. }
+            | Sysctl { .. }
+            | LateReadonly { .. }
+            | RootReadonly
+            | ReadonlyPath { .. }
+            | MaskedPath { .. }
+            | PivotRoot
+            | MoveRoot
+            | Chroot
+            | RootPropagation { .. }
+    )
+}
+
+fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+    let readonly = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    match step {
+        Step::HostPropagation { flags, .. } | Step::RootPropagation { flags, .. } => mounts::set_propagation(*flags),
+        Step::Rootfs { path, isolate_parent } => mounts::mount_root(scene, path, *isolate_parent),
+        Step::RootDirectory(path) => mounts::open_root(scene, path),
+        Step::Mount(mount) => mounts::perform(scene, mount, trouble),
+        Step::WorkingDirectory(path) => inroot::open_or_make(scene.root()?, path, inroot::Make::Directory).map(drop),
+        Step::Device(device) => devices::make_node(scene.root()?, device),
+        Step::DevLink { path, target, replace } => devices::make_link(scene.root()?, path, target, *replace),
+        Step::Console { bind, size } => devices::open_console(scene, *bind, *size),
+        Step::Sysctl { path, value, .. } => identity::write_proc(scene.proc, path, value.to_bytes(), false),
+        Step::LateReadonly { slot, .. } => match scene.late.get(*slot) {
+            Some(tree) => mount_setattr(tree.as_fd(), false, &readonly).during(Call::MountSetattr),
+            None => Err(Errno::NOENT).during(Call::MountSetattr),
+        },
+        Step::RootReadonly => mount_setattr(scene.root()?, false, &readonly).during(Call::MountSetattr),
+        Step::ReadonlyPath { path, .. } => devices::make_readonly(scene.root()?, path),
+        Step::MaskedPath { path, .. } => devices::mask(scene, path),
+        Step::PivotRoot => mounts::pivot(scene),
+        Step::MoveRoot => mounts::move_root(scene),
+        Step::Chroot => mounts::change_root(scene),
+        _ => Err(Errno::NOSYS).during(Call::Mount),
+    }
+}
+
+fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+    match step {
+        Step::Scheduler(attr) => settings::sched_setattr(attr).during(Call::SchedSetattr),
+        Step::IoPriority(value) => settings::ioprio_set(*value).during(Call::IoprioSet),
+        Step::MemoryPolicy { mode, nodes } => settings::set_mempolicy(*mode, nodes).during(Call::SetMempolicy),
+        Step::Personality(persona) => settings::personality(*persona).during(Call::Personality),
+        Step::Rlimit { resource, soft, hard, .. } => settings::prlimit(*resource, *soft, *hard).during(Call::Prlimit),
+        Step::StdioOwner { uid } => identity::own_stdio(*uid),
+        Step::Umask(mask) => {
+            rustix::process::umask(Mode::from_raw_mode(*mask));
+            Ok(())
+        }
+        Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).during(Call::Prctl),
+        Step::Chdir(path) => identity::change_directory(scene, path),
+        Step::User(credentials) => identity::become_user(credentials),
+        Step::CheckDirectory(path) => match scene.cwd_as_user {
+            true => identity::check_directory(path),
+            false => identity::verify_directory(),
+        },
+        Step::Home { uid } => {
+            identity::set_home(scene, *uid);
+            Ok(())
+        }
+        Step::FindProgram => identity::find_program(scene, trouble),
+        Step::ExecLabel { apparmor, label } => {
+            let path = if *apparmor { c"self/attr/apparmor/exec" } else { c"self/attr/exec" };
+            identity::write_proc(scene.proc, path, label.to_bytes(), true)
+        }
+        _ => Err(Errno::NOSYS).during(Call::Prctl),
+    }
+}
+
+fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
+    match step {
+        Step::UserNamespaceRoot => {
+            wire::expect_byte(scene.channel, wire::MAPPED).during(Call::ParentGone)?;
+            use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+            let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+            set_thread_res_gid(gid, gid, gid).during(Call::Setresgid)?;
+            set_thread_res_uid(uid, uid, uid).during(Call::Setresuid)
+        }
+        Step::Join { flag, slot, .. } => {
+            let Some(&fd) = scene.joins.get(*slot) else { return Err(Errno::BADF).during(Call::Setns) };
+            settings::setns(process::borrow(fd), *flag).during(Call::Setns)
+        }
+        Step::CgroupNamespace { wait } => {
+            if *wait {
+                wire::expect_byte(scene.channel, wire::PLACED).during(Call::ParentGone)?;
+            }
+            settings::unshare(libc::CLONE_NEWCGROUP as u64).during(Call::Unshare)
+        }
+        Step::TimeNamespace { offsets } => {
+            settings::unshare(0x80 /* CLONE_NEWTIME */).during(Call::Unshare)?;
+            match offsets.is_empty() {
+                true => Ok(()),
+                false => identity::write_proc(scene.proc, c"self/timens_offsets", offsets.to_bytes(), true),
+            }
+        }
+        _ => Err(Errno::NOSYS).during(Call::Setns),
+    }
+}
+
+fn bring_loopback_up() -> Outcome {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).during(Call::Socket)?;
+    settings::loopback_up(socket.as_fd()).during(Call::SiocSifflags)
+}
+
+fn run_hook(hook: Option<&Prepared>, trouble: &mut Trouble) -> Outcome {
+    let Some(hook) = hook else { return Err(Errno::NOENT).during(Call::HookStatus) };
+    match hook::run(hook, process::own_pid())? {
+        Ending::Success => Ok(()),
+        Ending::Timeout => Err(Errno::TIMEDOUT).during(Call::HookTimeout),
+        Ending::Failure(status, output) => {
+            trouble.index = status as u16;
+            trouble.detail_len = hook::tail(&output, &mut trouble.detail).len();
+            Err(Errno::CANCELED).during(Call::HookStatus)
+        }
+    }
+}
+
+/// Everything but the program is in place: outlive the parent, say so, wait for `start`.
+fn become_ready(scene: &mut Scene<'_>) -> Outcome {
+    wire::expect_byte(scene.channel, wire::GO).during(Call::ParentGone)?;
+    set_parent_process_death_signal(None).during(Call::Prctl)?;
+    wire::send(scene.channel, &Record::note(Kind::Ready)).during(Call::ParentGone)?;
+    match &scene.gate {
+        None => wire::expect_byte(scene.channel, wire::START).during(Call::ParentGone),
+        Some(gate) => {
+            let mut byte = [0u8; 1];
+            match retry_on_intr(|| rustix::io::read(gate.start, &mut byte)) {
+                Ok(1) if byte[0] == wire::START => Ok(()),
+                Ok(_) => Err(Errno::PROTO).during(Call::Read),
+                Err(errno) => Err(errno).during(Call::Read),
+            }
+        }
+    }
+}
+
+/// execve(2), with nothing of ours left open; returns only its failure.
+fn execute(scene: &mut Scene<'_>, trouble: &mut Trouble) -> Outcome {
+    process::cloexec_from(3 + scene.preserve_fds).during(Call::CloseRange)?;
+    for fd in 3..3 + scene.preserve_fds {
+        process::keep_over_exec(fd).during(Call::CloseRange)?;
+    }
+    trouble.index = scene.program as u16;
+    let Some(path) = scene.plan.exec.candidates.get(scene.program) else {
+        return Err(Errno::NOENT).during(Call::Execve);
+    };
+    let errno = process::execve(path, &scene.argv, &scene.envp);
+    Err(Fail { call: Call::Execve, errno })
+}

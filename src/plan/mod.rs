@@ -1,0 +1,345 @@
+//! PLAN: a pure function of Config and host facts to an ordered list of steps.
+//!
+//! Everything is decided here and nothing is done: no system call. The parent's
+//! part lies in the fields of [`Plan`], the child's in `Plan::steps`, in the
+//! order of execution; `text` prints both.
+
+mod devices;
+mod identity;
+mod mounts;
+mod namespaces;
+pub mod step;
+mod text;
+
+use std::ffi::CString;
+
+use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::config::{Config, Hook, Hooks, Text};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+pub use namespaces::{IdMaps, Join, Namespaces};
+use step::Step;
+
+/// What the caller of `create` asks for besides the config.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The container's id, validated.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// The runtime has no rights outside its own user namespace.
+    pub rootless: bool,
+    /// `--cgroup-manager disabled`.
+    pub cgroup_disabled: bool,
+}
+
+/// All that `create` will do.
+#[derive(Debug)]
+pub struct Plan {
+    pub namespaces: Namespaces,
+    pub cgroup: CgroupPlan,
+    /// The child's acts, in order.
+    pub steps: Vec<Step>,
+    /// Host interfaces to move into the container's network namespace, with their names there.
+    pub net_devices: Vec<(String, String)>,
+    pub hooks: HookPlan,
+    pub exec: Exec,
+    /// The absolute path of the root file system.
+    pub rootfs: String,
+    pub terminal: bool,
+    /// What could not be had and is not an error, each a line for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What the container executes.
+#[derive(Debug)]
+pub struct Exec {
+    pub args: Vec<CString>,
+    pub env: Vec<CString>,
+    /// Where args\[0\] may be, in the order of $PATH.
+    pub candidates: Vec<CString>,
+}
+
+/// Hooks by the side that runs them.
+#[derive(Debug, Default)]
+pub struct HookPlan {
+    /// prestart, then createRuntime.
+    pub runtime: Vec<HookStep>,
+    pub create_container: Vec<HookStep>,
+    pub start_container: Vec<HookStep>,
+    pub poststart: Vec<HookStep>,
+    pub poststop: Vec<HookStep>,
+}
+
+/// One hook, ready for execve.
+#[derive(Debug)]
+pub struct HookStep {
+    /// As in config.json: `hooks.prestart[0]`.
+    pub item: String,
+    pub path: CString,
+    pub args: Vec<CString>,
+    pub env: Vec<CString>,
+    /// In seconds.
+    pub timeout: Option<u32>,
+}
+
+/// A C string of a config value; an inner NUL is an error that names the item.
+pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::invalid(item, format!("{text:?} contains a NUL byte")))
+}
+
+/// Plans `create` for a checked config.
+pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
+    let mut warnings = Vec::new();
+    let namespaces = namespaces::plan_namespaces(config)?;
+    let layout = host.cgroups()?;
+    let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
+    let options =
+        Options { rootless: request.rootless, disabled: request.cgroup_disabled, own_cgroup: own_cgroup.as_deref() };
+    let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
+    warnings.extend(cgroup.warnings.iter().cloned());
+    let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;
+    let rootfs = match root.path.starts_with('/') {
+        true => root.path.to_string(),
+        false => format!("{}/{}", request.bundle, root.path),
+    };
+    let hooks = plan_hooks(&config.hooks)?;
+    let exec = plan_exec(config)?;
+    let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
+    let steps = child_steps(&parts, &rootfs, &mut warnings)?;
+    Ok(Plan {
+        namespaces,
+        cgroup,
+        steps,
+        net_devices: net_devices(config),
+        hooks,
+        exec,
+        rootfs,
+        terminal: config.process.as_ref().is_some_and(|p| p.terminal),
+        warnings,
+    })
+}
+
+/// What the child's steps are made from.
+struct Parts<'p> {
+    config: &'p Config<'p>,
+    request: &'p Request,
+    host: &'p Host,
+    namespaces: &'p Namespaces,
+    cgroup: &'p CgroupPlan,
+    hooks: &'p HookPlan,
+}
+
+/// The child's story, in order.
+fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
+    let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
+    let mut steps = Vec::with_capacity(64);
+    let placed_late = cgroup.hierarchies.iter().any(|hierarchy| !hierarchy.v1.is_empty());
+    namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
+    file_system(&mut steps, parts, rootfs)?;
+    if !hooks.runtime.is_empty() {
+        steps.push(Step::RuntimeHooks);
+    }
+    steps.extend((0..hooks.create_container.len()).map(Step::CreateContainerHook));
+    seal(&mut steps, config, request, namespaces)?;
+    process(&mut steps, config, host, namespaces, warnings)?;
+    steps.push(Step::Ready);
+    steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
+    if let Some(process) = &config.process {
+        labels(&mut steps, process, host)?;
+    }
+    steps.push(Step::Exec);
+    Ok(steps)
+}
+
+/// Root, mounts, devices and what is written while all of it is still writable.
+fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result<()> {
+    let Parts { config, request, host, namespaces, cgroup, .. } = *parts;
+    namespaces::isolate_mounts(steps, config, namespaces, rootfs)?;
+    let basename = |mount: &str| mount.rsplit('/').next().unwrap_or(mount).to_owned();
+    let v1 = cgroup.hierarchies.iter().filter(|hierarchy| !hierarchy.v1.is_empty());
+    let context = mounts::MountContext {
+        bundle: &request.bundle,
+        cgroup_namespace: namespaces.has("cgroup"),
+        cgroup_v2: match host.cgroups()? {
+            Layout::V2 { mount } => Some(mount),
+            Layout::Hybrid { .. } => None,
+        },
+        cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
+    };
+    for (index, mount) in config.mounts.iter().enumerate() {
+        steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));
+    }
+    if let Some(process) = &config.process {
+        steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
+    }
+    devices::plan_devices(steps, config, namespaces)?;
+    for (name, value) in &config.linux.sysctl {
+        let item = format!("linux.sysctl {name}");
+        let path = if name.contains('/') { name.to_string() } else { name.replace('.', "/") };
+        steps.push(Step::Sysctl {
+            name: name.to_string(),
+            path: cstring(&item, &format!("sys/{path}"))?,
+            value: cstring(&item, value)?,
+        });
+    }
+    Ok(())
+}
+
+/// What makes the root final: late attributes, masks, the switch of roots.
+fn seal(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, namespaces: &Namespaces) -> Result<()> {
+    let late = |step: &Step| match step {
+        Step::Mount(mount) if mount.late_readonly => Some((mount.index, mount.destination.clone())),
+        _ => None,
+    };
+    let late: Vec<_> = steps.iter().filter_map(late).collect();
+    for (slot, (mount, path)) in late.into_iter().enumerate() {
+        steps.push(Step::LateReadonly { mount, path, slot });
+    }
+    for (index, path) in config.linux.readonly_paths.iter().enumerate() {
+        let path = mounts::in_root(&format!("linux.readonlyPaths[{index}]"), path)?;
+        steps.push(Step::ReadonlyPath { index, path });
+    }
+    for (index, path) in config.linux.masked_paths.iter().enumerate() {
+        let path = mounts::in_root(&format!("linux.maskedPaths[{index}]"), path)?;
+        steps.push(Step::MaskedPath { index, path });
+    }
+    if config.root.as_ref().is_some_and(|root| root.readonly) {
+        steps.push(Step::RootReadonly);
+    }
+    namespaces::change_root(steps, config, request, namespaces)
+}
+
+/// The process's own properties, in the order that lets the earlier ones keep their rights.
+fn process(
+    steps: &mut Vec<Step>,
+    config: &Config<'_>,
+    host: &Host,
+    namespaces: &Namespaces,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let Some(process) = &config.process else { return Ok(()) };
+    if let Some(policy) = &config.linux.memory_policy {
+        steps.push(identity::plan_memory_policy(policy)?);
+    }
+    if let Some(scheduler) = &process.scheduler {
+        steps.push(identity::plan_scheduler(scheduler)?);
+    }
+    if let Some(priority) = &process.io_priority {
+        steps.push(identity::plan_io_priority(priority)?);
+    }
+    if let Some(personality) = &config.linux.personality {
+        steps.push(identity::plan_personality(personality)?);
+    }
+    for (index, rlimit) in process.rlimits.iter().enumerate() {
+        steps.push(identity::plan_rlimit(index, rlimit)?);
+    }
+    steps.push(Step::StdioOwner { uid: process.user.uid });
+    if let Some(umask) = process.user.umask {
+        steps.push(Step::Umask(umask));
+    }
+    let grantable = if namespaces.is_new("user") { u64::MAX } else { host.capabilities() };
+    let credentials = identity::plan_credentials(process, grantable, warnings);
+    steps.push(Step::Chdir(cstring("process.cwd", &process.cwd)?));
+    steps.push(Step::User(Box::new(credentials)));
+    steps.push(Step::CheckDirectory(cstring("process.cwd", &process.cwd)?));
+    if process.no_new_privileges {
+        steps.push(Step::NoNewPrivileges);
+    }
+    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
+        steps.push(Step::Home { uid: process.user.uid });
+    }
+    steps.push(Step::FindProgram);
+    Ok(())
+}
+
+fn labels(steps: &mut Vec<Step>, process: &crate::config::Process<'_>, host: &Host) -> Result<()> {
+    if let Some(profile) = process.apparmor_profile.as_deref().filter(|p| !p.is_empty()) {
+        if !host.apparmor() {
+            return Err(Error::invalid(
+                "process.apparmorProfile",
+                format!("{profile:?} is asked for, but AppArmor is not active"),
+            )
+            .hint("boot with AppArmor enabled, or leave the profile out"));
+        }
+        let label = cstring("process.apparmorProfile", &format!("exec {profile}"))?;
+        steps.push(Step::ExecLabel { apparmor: true, label });
+    }
+    if let Some(label) = process.selinux_label.as_deref().filter(|l| !l.is_empty()) {
+        if !host.selinux() {
+            return Err(Error::invalid(
+                "process.selinuxLabel",
+                format!("{label:?} is asked for, but SELinux is not active"),
+            )
+            .hint("boot with SELinux enabled, or leave the label out"));
+        }
+        steps.push(Step::ExecLabel { apparmor: false, label: cstring("process.selinuxLabel", label)? });
+    }
+    Ok(())
+}
+
+/// The places where execvp(3) would look for args[0].
+fn plan_exec(config: &Config<'_>) -> Result<Exec> {
+    let Some(process) = &config.process else {
+        return Ok(Exec { args: Vec::new(), env: Vec::new(), candidates: Vec::new() });
+    };
+    let strings = |item: &str, list: &[Text<'_>]| -> Result<Vec<CString>> {
+        list.iter().enumerate().map(|(i, s)| cstring(&format!("{item}[{i}]"), s)).collect()
+    };
+    let args = strings("process.args", &process.args)?;
+    let program = process.args.first().map_or("", |arg| &**arg);
+    let candidates = if program.contains('/') {
+        vec![cstring("process.args[0]", program)?]
+    } else {
+        let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let join = |dir: &str| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") };
+        path.split(':').map(|dir| cstring("process.args[0]", &join(dir))).collect::<Result<_>>()?
+    };
+    Ok(Exec { args, env: strings("process.env", &process.env)?, candidates })
+}
+
+fn plan_hooks(hooks: &Hooks<'_>) -> Result<HookPlan> {
+    let list = |kind: &str, hooks: &[Hook<'_>]| -> Result<Vec<HookStep>> {
+        hooks.iter().enumerate().map(|(i, hook)| plan_hook(format!("hooks.{kind}[{i}]"), hook)).collect()
+    };
+    let mut runtime = list("prestart", &hooks.prestart)?;
+    runtime.extend(list("createRuntime", &hooks.create_runtime)?);
+    Ok(HookPlan {
+        runtime,
+        create_container: list("createContainer", &hooks.create_container)?,
+        start_container: list("startContainer", &hooks.start_container)?,
+        poststart: list("poststart", &hooks.poststart)?,
+        poststop: list("poststop", &hooks.poststop)?,
+    })
+}
+
+/// One hook; without args, argv[0] is the path.
+pub fn plan_hook(item: String, hook: &Hook<'_>) -> Result<HookStep> {
+    if !hook.path.starts_with('/') {
+        return Err(Error::invalid(&item, format!("the path {:?} must be absolute", hook.path)));
+    }
+    let timeout = match hook.timeout {
+        None => None,
+        Some(seconds) if seconds > 0 => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        Some(seconds) => return Err(Error::invalid(&item, format!("the timeout {seconds} must be greater than 0"))),
+    };
+    let path = cstring(&item, &hook.path)?;
+    let mut args: Vec<CString> = hook.args.iter().map(|s| cstring(&item, s)).collect::<Result<_>>()?;
+    if args.is_empty() {
+        args.push(path.clone());
+    }
+    let env = hook.env.iter().map(|s| cstring(&item, s)).collect::<Result<_>>()?;
+    Ok(HookStep { item, path, args, env, timeout })
+}
+
+fn net_devices(config: &Config<'_>) -> Vec<(String, String)> {
+    let named = |(host, device): (&Text<'_>, &crate::config::NetDevice<'_>)| {
+        let inside = device.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
+        (host.to_string(), inside.to_owned())
+    };
+    config.linux.net_devices.iter().map(named).collect()
+}

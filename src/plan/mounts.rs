@@ -1,0 +1,241 @@
+//! `mounts` to mount steps: options sorted into attributes, propagation and the file system's own.
+
+use std::ffi::CString;
+
+use crate::config::mount_options::{Effect, mount_option};
+use crate::config::{Mount, Text};
+use crate::error::{Error, Result};
+use crate::sys::mount::MountAttr;
+
+use super::cstring;
+use super::step::{FileSystem, Hierarchy, MountStep, MountWhat};
+
+/// fsconfig(2) refuses string values of 256 bytes and more.
+const FSCONFIG_STRING_MAX: usize = 255;
+
+/// File systems whose superblock is shared or the kernel's own: `ro` is a property of the mount alone there.
+const SHARED_SUPERBLOCKS: &[&str] =
+    &["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "securityfs", "debugfs", "tracefs", "bpf", "configfs"];
+
+/// What the plan must know besides the entry itself.
+#[derive(Debug)]
+pub struct MountContext<'a> {
+    /// The absolute bundle directory: relative bind sources start there.
+    pub bundle: &'a str,
+    /// A new or joined cgroup namespace shows the container's own cgroup as the root.
+    pub cgroup_namespace: bool,
+    /// Where the host has cgroup v2; `None` on hosts where v1 owns the controllers.
+    pub cgroup_v2: Option<&'a str>,
+    /// The container's cgroup v1 directories on the host.
+    pub cgroup_v1: Vec<(String, String)>,
+}
+
+/// The options of one entry, sorted.
+#[derive(Debug, Default)]
+struct Sorted {
+    attr: MountAttr,
+    recursive_attr: MountAttr,
+    propagation: Vec<(u64, bool)>,
+    bind: Option<bool>,
+    remount: bool,
+    copy_up: bool,
+    /// mount(2)'s superblock flags, and their names for fsconfig(2).
+    flags: u64,
+    flag_names: Vec<&'static str>,
+    data: Vec<String>,
+}
+
+/// The step for `mounts[index]`.
+pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -> Result<MountStep> {
+    let item = format!("mounts[{index}] {}", mount.destination);
+    let mut sorted = sort_options(&item, &mount.options)?;
+    let kind = mount.kind.as_deref().unwrap_or("");
+    if kind == "bind" && sorted.bind.is_none() {
+        sorted.bind = Some(false);
+    }
+    let is_tmpfs = kind == "tmpfs" && sorted.bind.is_none();
+    let late_readonly = is_tmpfs && sorted.attr.set & libc::MOUNT_ATTR_RDONLY != 0;
+    let what = if sorted.remount {
+        MountWhat::Remount
+    } else if let Some(recursive) = sorted.bind {
+        bind(&item, mount, recursive, context)?
+    } else if kind == "cgroup" || kind == "cgroup2" {
+        cgroup(&item, context, &mut sorted)?
+    } else {
+        MountWhat::New(file_system(&item, kind, mount, &sorted)?)
+    };
+    if late_readonly {
+        sorted.attr.set &= !libc::MOUNT_ATTR_RDONLY;
+    }
+    let Sorted { attr, recursive_attr, propagation, .. } = sorted;
+    let destination = in_root(&item, &mount.destination)?;
+    Ok(MountStep { index, destination, what, attr, recursive_attr, propagation, late_readonly })
+}
+
+/// A path below the root: absolute, also where an old config leaves the slash away (config.md, "Mounts").
+pub fn in_root(item: &str, path: &str) -> Result<CString> {
+    if path.starts_with('/') { cstring(item, path) } else { cstring(item, &format!("/{path}")) }
+}
+
+fn sort_options(item: &str, options: &[Text<'_>]) -> Result<Sorted> {
+    let mut sorted = Sorted::default();
+    for option in options {
+        match mount_option(option) {
+            Some(Effect::Attr { set, clear }) => change(&mut sorted.attr, set, clear),
+            Some(Effect::RecAttr { set, clear }) => change(&mut sorted.recursive_attr, set, clear),
+            Some(Effect::Propagation(flags)) => {
+                sorted.propagation.push((flags & !libc::MS_REC, flags & libc::MS_REC != 0));
+            }
+            Some(Effect::Superblock { flag, on, fsconfig }) => {
+                sorted.flags = if on { sorted.flags | flag } else { sorted.flags & !flag };
+                sorted.flag_names.extend(fsconfig);
+            }
+            Some(Effect::Bind) => sorted.bind = Some(sorted.bind.unwrap_or(false)),
+            Some(Effect::Rbind) => sorted.bind = Some(true),
+            Some(Effect::Remount) => sorted.remount = true,
+            Some(Effect::TmpCopyUp) => sorted.copy_up = true,
+            Some(Effect::Idmap | Effect::Ridmap) => {
+                return Err(Error::invalid(item, "idmapped mounts are not in this release")
+                    .hint("leave out idmap, ridmap, uidMappings and gidMappings"));
+            }
+            Some(Effect::Ignored) => {}
+            None => sorted.data.push(option.to_string()),
+        }
+    }
+    Ok(sorted)
+}
+
+fn change(attr: &mut MountAttr, set: u64, clear: u64) {
+    attr.set = attr.set & !clear | set;
+    attr.clear = attr.clear & !set | clear;
+}
+
+fn bind(item: &str, mount: &Mount<'_>, recursive: bool, context: &MountContext<'_>) -> Result<MountWhat> {
+    let source = mount.source.as_deref().unwrap_or("");
+    if source.is_empty() {
+        return Err(Error::invalid(item, "a bind mount needs a source"));
+    }
+    let source = if source.starts_with('/') { source.to_owned() } else { format!("{}/{source}", context.bundle) };
+    Ok(MountWhat::Bind { source: cstring(item, &source)?, recursive })
+}
+
+/// The container's view of its cgroup: a fresh cgroup2 mount where a cgroup namespace
+/// confines it, otherwise a bind of the host's (a fresh one in the initial cgroup
+/// namespace can wait for an RCU grace period of 5 to 18 ms).
+fn cgroup(item: &str, context: &MountContext<'_>, sorted: &mut Sorted) -> Result<MountWhat> {
+    match context.cgroup_v2 {
+        Some(_) if context.cgroup_namespace => Ok(MountWhat::New(FileSystem {
+            kind: c"cgroup2".to_owned(),
+            source: Some(c"cgroup".to_owned()),
+            options: Vec::new(),
+            exact_destination: false,
+            copy_up: false,
+            legacy: None,
+        })),
+        Some(mount) => Ok(MountWhat::Bind { source: cstring(item, mount)?, recursive: true }),
+        None => {
+            sorted.flags = 0;
+            let mut hierarchies = Vec::new();
+            for (name, path) in &context.cgroup_v1 {
+                let links = if name.contains(',') { name.split(',').collect() } else { Vec::new() };
+                let links = links.into_iter().map(|link| cstring(item, link)).collect::<Result<_>>()?;
+                hierarchies.push(Hierarchy { name: cstring(item, name)?, source: cstring(item, path)?, links });
+            }
+            Ok(MountWhat::CgroupV1 { hierarchies })
+        }
+    }
+}
+
+fn file_system(item: &str, kind: &str, mount: &Mount<'_>, sorted: &Sorted) -> Result<FileSystem> {
+    if kind.is_empty() {
+        return Err(Error::invalid(item, "a mount needs a type, or the option bind or rbind"));
+    }
+    let mut options = Vec::new();
+    for name in &sorted.flag_names {
+        options.push((cstring(item, name)?, None));
+    }
+    let readonly = sorted.attr.set & libc::MOUNT_ATTR_RDONLY != 0;
+    if readonly && kind != "tmpfs" && !SHARED_SUPERBLOCKS.contains(&kind) {
+        options.push((c"ro".to_owned(), None));
+    }
+    for option in sorted.data.iter().filter(|option| !option.is_empty()) {
+        options.push(match option.split_once('=') {
+            Some((key, value)) => (cstring(item, key)?, Some(cstring(item, value)?)),
+            None => (cstring(item, option)?, None),
+        });
+    }
+    let too_long = |(_, value): &(CString, Option<CString>)| {
+        value.as_ref().is_some_and(|value| value.as_bytes().len() > FSCONFIG_STRING_MAX)
+    };
+    let legacy = match options.iter().any(too_long) {
+        true => {
+            let readonly = if readonly { libc::MS_RDONLY } else { 0 };
+            Some((sorted.flags | readonly, cstring(item, &sorted.data.join(","))?))
+        }
+        false => None,
+    };
+    Ok(FileSystem {
+        kind: cstring(item, kind)?,
+        source: mount.source.as_deref().filter(|s| !s.is_empty()).map(|s| cstring(item, s)).transpose()?,
+        options,
+        exact_destination: kind == "proc" || kind == "sysfs",
+        copy_up: sorted.copy_up && kind == "tmpfs",
+        legacy,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> MountContext<'static> {
+        MountContext { bundle: "/b", cgroup_namespace: true, cgroup_v2: Some("/sys/fs/cgroup"), cgroup_v1: Vec::new() }
+    }
+
+    fn step(json: &str) -> MountStep {
+        let mount: Mount<'_> = serde_json::from_str(json).expect("a mount");
+        plan_mount(0, &mount, &context()).expect("a step")
+    }
+
+    #[test]
+    fn the_last_of_two_contradicting_options_wins() {
+        let s = step(r#"{"destination":"/a","type":"proc","options":["ro","nosuid","rw","suid","nosuid"]}"#);
+        assert_eq!(s.attr.set, libc::MOUNT_ATTR_NOSUID);
+        assert_eq!(s.attr.clear, libc::MOUNT_ATTR_RDONLY);
+    }
+
+    #[test]
+    fn a_bind_source_is_relative_to_the_bundle() {
+        let s = step(r#"{"destination":"a","source":"data","options":["rbind","ro"]}"#);
+        let MountWhat::Bind { source, recursive } = s.what else { panic!("not a bind: {s:?}") };
+        assert_eq!((source.as_c_str(), recursive), (c"/b/data", true));
+        assert_eq!(s.destination.as_c_str(), c"/a");
+    }
+
+    #[test]
+    fn a_read_only_tmpfs_becomes_read_only_late() {
+        let s = step(r#"{"destination":"/a","type":"tmpfs","options":["ro","mode=755"]}"#);
+        assert!(s.late_readonly);
+        assert_eq!(s.attr.set, 0);
+    }
+
+    #[test]
+    fn a_value_that_fsconfig_refuses_goes_through_mount() {
+        let long = "x".repeat(300);
+        let s =
+            step(&format!(r#"{{"destination":"/a","type":"overlay","options":["lowerdir={long}","ro","userxattr"]}}"#));
+        let MountWhat::New(fs) = s.what else { panic!("not a file system: {s:?}") };
+        let (flags, data) = fs.legacy.expect("the legacy way");
+        assert_eq!(flags, libc::MS_RDONLY);
+        assert_eq!(data.to_str(), Ok(format!("lowerdir={long},userxattr").as_str()));
+    }
+
+    #[test]
+    fn without_a_cgroup_namespace_the_hosts_cgroups_are_bound() {
+        let mount: Mount<'_> =
+            serde_json::from_str(r#"{"destination":"/sys/fs/cgroup","type":"cgroup"}"#).expect("json");
+        let context = MountContext { cgroup_namespace: false, ..context() };
+        let s = plan_mount(0, &mount, &context).expect("a step");
+        assert!(matches!(s.what, MountWhat::Bind { recursive: true, .. }), "{s:?}");
+    }
+}

@@ -1,0 +1,230 @@
+//! `linux.namespaces` to the clone flags, the joins and the steps that enter, isolate and leave.
+
+use std::ffi::CString;
+
+use crate::config::{Config, IdMapping};
+use crate::error::{Error, Result};
+
+use super::step::Step;
+use super::{Request, cstring};
+
+/// The types of namespaces(7), their flags and their files in /proc/PID/ns.
+const KINDS: &[(&str, i32, &str)] = &[
+    ("user", libc::CLONE_NEWUSER, "user"),
+    ("pid", libc::CLONE_NEWPID, "pid"),
+    ("mount", libc::CLONE_NEWNS, "mnt"),
+    ("network", libc::CLONE_NEWNET, "net"),
+    ("ipc", libc::CLONE_NEWIPC, "ipc"),
+    ("uts", libc::CLONE_NEWUTS, "uts"),
+    ("cgroup", libc::CLONE_NEWCGROUP, "cgroup"),
+    ("time", 0x80, "time"), // CLONE_NEWTIME
+];
+
+/// The container's namespaces: new ones, joined ones; all others are the runtime's.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    new: Vec<&'static str>,
+    pub joins: Vec<Join>,
+    /// Maps of a new user namespace.
+    pub maps: Option<IdMaps>,
+}
+
+/// An existing namespace to join.
+#[derive(Debug)]
+pub struct Join {
+    pub kind: &'static str,
+    /// `CLONE_NEW*`.
+    pub flag: u64,
+    pub path: CString,
+    /// The place in `linux.namespaces`.
+    pub index: usize,
+}
+
+/// uid_map and gid_map of a new user namespace.
+#[derive(Debug)]
+pub struct IdMaps {
+    pub uid: Vec<IdMapping>,
+    pub gid: Vec<IdMapping>,
+}
+
+impl Namespaces {
+    /// Is a namespace of this kind made for the container?
+    #[must_use]
+    pub fn is_new(&self, kind: &str) -> bool {
+        self.new.contains(&kind)
+    }
+
+    /// Does the container have a namespace of this kind that is not the runtime's?
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        self.is_new(kind) || self.joins.iter().any(|join| join.kind == kind)
+    }
+
+    /// The flags for clone3. The cgroup namespace is made afterwards, in the cgroup
+    /// (clone3 would take the parent's cgroup as its root), the time namespace too
+    /// (its offsets can only be set while nobody is in it).
+    #[must_use]
+    pub fn clone_flags(&self) -> u64 {
+        let at_clone = KINDS.iter().filter(|(kind, ..)| !matches!(*kind, "cgroup" | "time") && self.is_new(kind));
+        at_clone.fold(0, |flags, (_, flag, _)| flags | *flag as u64)
+    }
+
+    /// The names of the new namespaces.
+    #[must_use]
+    pub fn new_kinds(&self) -> &[&'static str] {
+        &self.new
+    }
+}
+
+/// Reads `linux.namespaces`.
+pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
+    let mut namespaces = Namespaces::default();
+    for (index, namespace) in config.linux.namespaces.iter().enumerate() {
+        let item = format!("linux.namespaces[{index}]");
+        let Some(&(kind, flag, _)) = KINDS.iter().find(|(kind, ..)| *kind == &*namespace.kind) else {
+            return Err(Error::invalid(item, format!("{} is not a namespace type", namespace.kind)));
+        };
+        if namespaces.has(kind) {
+            return Err(Error::invalid(item, format!("{kind} is there twice")));
+        }
+        match namespace.path.as_deref().filter(|path| !path.is_empty()) {
+            Some(path) => {
+                let path = cstring(&item, path)?;
+                namespaces.joins.push(Join { kind, flag: flag as u64, path, index });
+            }
+            None => namespaces.new.push(kind),
+        }
+    }
+    // A joined user namespace comes first: its rights are needed for the others.
+    namespaces.joins.sort_by_key(|join| KINDS.iter().position(|(kind, ..)| *kind == join.kind));
+    if namespaces.is_new("user") {
+        let maps = IdMaps { uid: config.linux.uid_mappings.clone(), gid: config.linux.gid_mappings.clone() };
+        namespaces.maps = Some(maps);
+    }
+    Ok(namespaces)
+}
+
+/// The steps from clone3 to the last namespace, with what belongs to each of them.
+///
+/// `placed_late`: the parent moves the child into cgroup v1 hierarchies after clone3.
+pub fn enter(
+    steps: &mut Vec<Step>,
+    config: &Config<'_>,
+    request: &Request,
+    namespaces: &Namespaces,
+    placed_late: bool,
+) -> Result<()> {
+    if let Some(score) = config.process.as_ref().and_then(|p| p.oom_score_adj) {
+        steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
+    }
+    steps.push(Step::Undumpable);
+    if namespaces.is_new("user") {
+        steps.push(Step::UserNamespaceRoot);
+    }
+    for (slot, join) in namespaces.joins.iter().enumerate() {
+        // The parent joins the PID namespace: setns(2) moves only later children there.
+        if join.kind != "pid" {
+            steps.push(Step::Join { kind: join.kind, flag: join.flag, path: join.path.clone(), slot });
+        }
+    }
+    if namespaces.is_new("cgroup") {
+        steps.push(Step::CgroupNamespace { wait: placed_late });
+    }
+    if namespaces.is_new("time") {
+        let line = |(clock, o): (&crate::config::Text<'_>, &crate::config::TimeOffset)| {
+            format!("{clock} {} {}\n", o.secs, o.nanosecs)
+        };
+        let offsets: String = config.linux.time_offsets.iter().map(line).collect();
+        steps.push(Step::TimeNamespace { offsets: cstring("linux.timeOffsets", &offsets)? });
+    }
+    steps.push(Step::Session);
+    if !request.no_new_keyring {
+        steps.push(Step::Keyring(cstring("id", &format!("_ses.{}", request.id))?));
+    }
+    if namespaces.is_new("network") {
+        steps.push(Step::Loopback);
+    }
+    if let Some(name) = config.hostname.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(Step::Hostname(cstring("hostname", name)?));
+    }
+    if let Some(name) = config.domainname.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(Step::Domainname(cstring("domainname", name)?));
+    }
+    Ok(())
+}
+
+/// The flags of mount(2) for `linux.rootfsPropagation`.
+fn propagation(config: &Config<'_>) -> Result<Option<(u64, &'static str)>> {
+    const WORDS: &[(&str, u64)] = &[
+        ("private", libc::MS_PRIVATE),
+        ("rprivate", libc::MS_PRIVATE | libc::MS_REC),
+        ("shared", libc::MS_SHARED),
+        ("rshared", libc::MS_SHARED | libc::MS_REC),
+        ("slave", libc::MS_SLAVE),
+        ("rslave", libc::MS_SLAVE | libc::MS_REC),
+        ("unbindable", libc::MS_UNBINDABLE),
+        ("runbindable", libc::MS_UNBINDABLE | libc::MS_REC),
+    ];
+    let Some(word) = config.linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) else {
+        return Ok(None);
+    };
+    match WORDS.iter().find(|(known, _)| *known == word) {
+        Some(&(word, flags)) => Ok(Some((flags, word))),
+        None => Err(Error::invalid(
+            "linux.rootfsPropagation",
+            format!("{word} is not shared, slave, private or unbindable"),
+        )),
+    }
+}
+
+/// The steps that part our mounts from the host's and put the root file system on its place.
+pub fn isolate_mounts(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &Namespaces, rootfs: &str) -> Result<()> {
+    let path = cstring("root.path", rootfs)?;
+    if !namespaces.has("mount") {
+        if let Some(mount) = config.mounts.first() {
+            return Err(Error::invalid(
+                format!("mounts[0] {}", mount.destination),
+                "without a mount namespace of its own the container's mounts would land on the host",
+            )
+            .hint("add {\"type\": \"mount\"} to linux.namespaces, or leave mounts empty"));
+        }
+        steps.push(Step::RootDirectory(path));
+        return Ok(());
+    }
+    // A bind mount can only stay shared with the host when our copies of the host's mounts do.
+    let (shared, private) = (libc::MS_SHARED, libc::MS_PRIVATE);
+    let isolate_parent = match propagation(config)? {
+        Some((flags, word)) if flags & shared != 0 => {
+            steps.push(Step::HostPropagation { flags, word });
+            true
+        }
+        Some((flags, _)) if flags & private != 0 => {
+            steps.push(Step::HostPropagation { flags: private | libc::MS_REC, word: "rprivate" });
+            false
+        }
+        _ => {
+            steps.push(Step::HostPropagation { flags: libc::MS_SLAVE | libc::MS_REC, word: "rslave" });
+            false
+        }
+    };
+    steps.push(Step::Rootfs { path, isolate_parent });
+    Ok(())
+}
+
+/// The steps that make the root file system the process's root.
+pub fn change_root(
+    steps: &mut Vec<Step>,
+    config: &Config<'_>,
+    request: &Request,
+    namespaces: &Namespaces,
+) -> Result<()> {
+    steps.push(match (namespaces.has("mount"), request.no_pivot) {
+        (false, _) => Step::Chroot,
+        (true, false) => Step::PivotRoot,
+        (true, true) => Step::MoveRoot,
+    });
+    if let Some((flags, word)) = propagation(config)? {
+        steps.push(Step::RootPropagation { flags, word });
+    }
+    Ok(())
+}

@@ -1,0 +1,429 @@
+//! What is remembered about a container: one directory under --root, named by its id.
+//!
+//! | entry        | written                                   | holds |
+//! |--------------|-------------------------------------------|-------|
+//! | `state.json` | once, before anything else is made        | [`Record`] |
+//! | `config.json`| with it                                   | the config as create read it |
+//! | `start`      | fifo, before clone3                       | one byte from `start` to the child |
+//! | `report`     | fifo, before clone3                       | the child's error after `start` |
+//! | `creating`   | link, right after clone3                  | pid and start time of the init process |
+//! | `init`       | `creating` renamed, when create succeeded | the same |
+//!
+//! Nothing is ever rewritten, so a runtime that is killed at any moment leaves
+//! either a directory that owns nothing yet, or a complete record of what to undo.
+//! The status is not stored: the kernel knows it (see [`Container::status`]).
+
+mod process;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, readlinkat, renameat, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::config::{Hook, StringMap, Text};
+use crate::error::{Error, Kind, Result};
+
+pub use process::Init;
+
+/// How long a verb waits for another one on the same container.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A valid container id: letters, digits and `_+-.`, not starting with a dot, at most 255.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Checks an id.
+    pub fn new(id: &str) -> Result<ContainerId> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+        if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(valid) {
+            return Err(Error::invalid("container id", format!("invalid id {id:?}"))
+                .hint("use letters, digits and _+-. with no dot in front, at most 255"));
+        }
+        Ok(ContainerId(id.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a container is in its lifecycle (runtime.md, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    /// The word of the specification (`paused` is runc's).
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// state.json: what is needed after create, and all that delete must undo.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record<'a> {
+    #[serde(borrow)]
+    pub oci_version: Text<'a>,
+    #[serde(borrow)]
+    pub id: Text<'a>,
+    #[serde(borrow)]
+    pub bundle: Text<'a>,
+    #[serde(borrow)]
+    pub rootfs: Text<'a>,
+    /// RFC 3339.
+    #[serde(borrow)]
+    pub created: Text<'a>,
+    /// The uid of whoever created it.
+    pub owner: u32,
+    #[serde(borrow, default)]
+    pub annotations: StringMap<'a>,
+    pub cgroup: cgroup::Record,
+    /// The container has a PID namespace of its own: with its init everything dies.
+    pub own_pid_namespace: bool,
+    /// There is something to execute.
+    pub has_process: bool,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook<'a>>,
+}
+
+/// A container's directory.
+#[derive(Debug)]
+pub struct Container {
+    pub id: ContainerId,
+    root: PathBuf,
+    dir: OwnedFd,
+}
+
+fn directory(path: &Path, id: &ContainerId) -> String {
+    path.join(id.as_str()).display().to_string()
+}
+
+fn item(id: &ContainerId) -> String {
+    format!("container {:?}", id.as_str())
+}
+
+/// The error for an id that nobody has; engines look for "does not exist".
+fn no_such(id: &ContainerId, root: &Path) -> Error {
+    Error::new(Kind::NoSuchContainer, item(id), format!("does not exist (looked in {})", root.display()))
+}
+
+fn open_dir(path: &Path) -> std::result::Result<OwnedFd, Errno> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes --root where it is missing: mode 0711, so that nobody else lists the containers.
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
+    made.map_err(|e| {
+        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+        Error::sys("--root", format!("mkdir({:?})", root.display()), errno)
+            .hint("choose a directory that you may write with --root")
+    })
+}
+
+impl Container {
+    /// Takes the id for a new container, locked; the id must be free.
+    pub fn claim(root: &Path, id: &ContainerId) -> Result<Container> {
+        let path = root.join(id.as_str());
+        let mode = Mode::from_raw_mode(0o711);
+        let made = match mkdirat(CWD, &path, mode) {
+            Err(Errno::NOENT) => {
+                make_root(root)?;
+                mkdirat(CWD, &path, mode)
+            }
+            other => other,
+        };
+        match made {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(Error::new(Kind::Exists, item(id), "a container with this id exists already")
+                    .hint(format!("choose another id, or delete it first ({})", path.display())));
+            }
+            Err(errno) => return Err(Error::sys(item(id), format!("mkdirat({:?})", path.display()), errno)),
+        }
+        let container = Container::open(root, id)?;
+        container.lock()?;
+        Ok(container)
+    }
+
+    /// Opens an existing container's directory, unlocked.
+    pub fn open(root: &Path, id: &ContainerId) -> Result<Container> {
+        match open_dir(&root.join(id.as_str())) {
+            Ok(dir) => Ok(Container { id: id.clone(), root: root.to_owned(), dir }),
+            Err(Errno::NOENT) => Err(no_such(id, root)),
+            Err(errno) => Err(Error::sys(item(id), format!("openat({:?})", directory(root, id)), errno)),
+        }
+    }
+
+    /// Waits until no other verb works on the container. The lock ends with the process.
+    pub fn lock(&self) -> Result<()> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut nap = Duration::from_micros(50);
+        loop {
+            match flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    std::thread::sleep(nap);
+                    nap = (nap * 2).min(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(Error::new(
+                        Kind::WrongState,
+                        item(&self.id),
+                        "another command works on this container",
+                    )
+                    .hint(format!(
+                        "it holds the lock on {} for over 10 s; a hook that hangs?",
+                        directory(&self.root, &self.id)
+                    )));
+                }
+                Err(errno) => return Err(Error::sys(item(&self.id), "flock", errno)),
+            }
+        }
+        let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
+        // Deleted while we waited.
+        if stat.st_nlink == 0 { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
+    }
+
+    /// Is another verb at work on it?
+    fn is_locked(&self) -> bool {
+        let Ok(probe) = open_dir(&self.root.join(self.id.as_str())) else { return false };
+        matches!(flock(&probe, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+    }
+
+    /// For error messages.
+    #[must_use]
+    pub fn item(&self) -> String {
+        item(&self.id)
+    }
+
+    /// The directory's handle.
+    #[must_use]
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    fn failed(&self, call: &str, name: &str, errno: Errno) -> Error {
+        Error::sys(self.item(), format!("{call}(\"{}/{name}\")", directory(&self.root, &self.id)), errno)
+    }
+
+    /// Writes a new file of this directory.
+    pub fn write_new(&self, name: &str, content: &[u8]) -> Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| self.failed("openat", name, errno))?;
+        let mut rest = content;
+        while !rest.is_empty() {
+            match rustix::io::write(&file, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.failed("write", name, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a file of this directory; `None` when it is not there.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("openat", name, errno)),
+        };
+        let mut content = Vec::new();
+        std::fs::File::from(file)
+            .read_to_end(&mut content)
+            .map_err(|e| self.failed("read", name, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+        Ok(Some(content))
+    }
+
+    /// The text of state.json; `None` when create was killed before it was written, and owns nothing else.
+    pub fn record_text(&self) -> Result<Option<Vec<u8>>> {
+        self.read("state.json")
+    }
+
+    /// Parses state.json. A broken one means that create was killed while writing it.
+    #[must_use]
+    pub fn parse(text: &Option<Vec<u8>>) -> Option<Record<'_>> {
+        text.as_deref().and_then(|text| serde_json::from_slice(text).ok())
+    }
+
+    /// Puts the new init process on record.
+    pub fn note_creating(&self, init: &Init) -> Result<()> {
+        symlinkat(init.to_string(), &self.dir, "creating").map_err(|errno| self.failed("symlinkat", "creating", errno))
+    }
+
+    /// Create has succeeded.
+    pub fn note_created(&self) -> Result<()> {
+        renameat(&self.dir, "creating", &self.dir, "init").map_err(|errno| self.failed("renameat", "init", errno))
+    }
+
+    /// The init process, whatever has become of it; `Some(true)` when create has finished.
+    fn init_link(&self) -> Result<Option<(Init, bool)>> {
+        for (name, created) in [("init", true), ("creating", false)] {
+            match readlinkat(&self.dir, name, Vec::new()) {
+                Ok(text) => {
+                    let init = text.to_str().ok().and_then(Init::parse);
+                    let broken = || Error::new(Kind::System, self.item(), format!("the link {name} is not a process"));
+                    return Ok(Some((init.ok_or_else(broken)?, created)));
+                }
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(self.failed("readlinkat", name, errno)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The init process on record.
+    pub fn init(&self) -> Result<Option<Init>> {
+        Ok(self.init_link()?.map(|(init, _)| init))
+    }
+
+    /// The container's status, asked from the kernel: is init alive, does it still
+    /// hold the fifo that `start` writes to, is the cgroup frozen.
+    pub fn status(&self, cgroup: &cgroup::Record) -> Result<(Status, Option<Init>)> {
+        let Some((init, created)) = self.init_link()? else {
+            return Ok((if self.is_locked() { Status::Creating } else { Status::Stopped }, None));
+        };
+        if init.pidfd()?.is_none() {
+            return Ok((Status::Stopped, None));
+        }
+        let status = match (created, self.waits_for_start()?) {
+            (false, _) => Status::Creating,
+            (true, true) => Status::Created,
+            (true, false) if cgroup.is_frozen()? => Status::Paused,
+            (true, false) => Status::Running,
+        };
+        Ok((status, Some(init)))
+    }
+
+    /// Opens the fifo to the child; `None` when nobody reads it (it has executed the program).
+    pub fn open_start_fifo(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&self.dir, "start", flags, Mode::empty()) {
+            Ok(fifo) => Ok(Some(fifo)),
+            Err(Errno::NXIO | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("openat", "start", errno)),
+        }
+    }
+
+    fn waits_for_start(&self) -> Result<bool> {
+        Ok(self.open_start_fifo()?.is_some())
+    }
+
+    /// Removes the directory; it is the last thing that goes.
+    pub fn remove(&self) -> Result<()> {
+        let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
+        while let Some(entry) = entries.read() {
+            let entry = entry.map_err(|errno| self.failed("getdents64", ".", errno))?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            match unlinkat(&self.dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
+            }
+        }
+        match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("rmdir", "", errno)),
+        }
+    }
+}
+
+/// The ids of all containers under `root`, sorted.
+pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            return Err(Error::sys("--root", format!("open({:?})", root.display()), errno));
+        }
+    };
+    let ids = entries.flatten().filter_map(|entry| ContainerId::new(&entry.file_name().to_string_lossy()).ok());
+    let mut ids: Vec<ContainerId> = ids.collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The state as the specification shows it, for hooks and for the `state` verb.
+#[must_use]
+pub fn state_json(record: &Record<'_>, status: Status, pid: Option<i32>) -> serde_json::Map<String, serde_json::Value> {
+    let mut map = serde_json::Map::new();
+    map.insert("ociVersion".into(), Cow::from(&*record.oci_version).into());
+    map.insert("id".into(), Cow::from(&*record.id).into());
+    map.insert("pid".into(), pid.unwrap_or(0).into());
+    map.insert("status".into(), status.as_str().into());
+    map.insert("bundle".into(), Cow::from(&*record.bundle).into());
+    let annotations = record.annotations.iter().map(|(k, v)| (k.to_string(), Cow::from(&**v).into())).collect();
+    map.insert("annotations".into(), serde_json::Value::Object(annotations));
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_letters_digits_and_four_signs() {
+        for good in ["a", "A-1_b+c.d", "0", &"x".repeat(255)] {
+            assert!(ContainerId::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", ".a", "a/b", "a b", "a\n", "ä", "a\0", &"x".repeat(256)] {
+            assert!(ContainerId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_id_is_taken_until_it_is_removed() {
+        let root = std::env::temp_dir().join(format!("xebec-state-{}", std::process::id()));
+        let id = ContainerId::new("c").expect("valid");
+        let container = Container::claim(&root, &id).expect("free");
+        container.write_new("state.json", b"{").expect("written");
+        assert_eq!(Container::claim(&root, &id).expect_err("taken").kind(), Kind::Exists);
+        assert_eq!(list(&root).expect("listed"), [id.clone()]);
+        let text = container.record_text().expect("read");
+        assert!(Container::parse(&text).is_none(), "half a record is none");
+        container.remove().expect("removed");
+        assert_eq!(Container::open(&root, &id).expect_err("gone").kind(), Kind::NoSuchContainer);
+        std::fs::remove_dir(&root).expect("empty");
+    }
+}

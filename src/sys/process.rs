@@ -1,0 +1,218 @@
+//! Process creation and replacement: clone3, execve, signals of the child.
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::check;
+
+/// `struct clone_args` of clone3(2), version 2 (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// The new process, as its parent sees it.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// clone3(2) like fork: the child runs `body` on a copy of this memory and never returns.
+///
+/// `flags` are `CLONE_NEW*`; `CLONE_PIDFD` is added, and `CLONE_INTO_CGROUP`
+/// where `cgroup` is given. `body` must not allocate: other threads' locks may
+/// be held for ever in the copy.
+pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, body: F) -> Result<Child, Errno> {
+    let mut pidfd: i32 = -1;
+    let mut args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a valid clone_args; without CLONE_VM the child has its own copy of the memory.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        exit_now(body());
+    }
+    let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
+    // SAFETY: the kernel wrote a fresh fd for the child into `pidfd`.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// _exit(2): no destructors, no flushing.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Bytes of the variable that can be added after the child exists.
+const SPARE_SIZE: usize = 512;
+
+/// A NULL-terminated vector of C strings, made before the child exists, with place for one more.
+#[derive(Debug)]
+pub struct StringVector {
+    pointers: Vec<*const c_char>,
+    strings: Vec<CString>,
+    spare: Box<[u8; SPARE_SIZE]>,
+}
+
+impl StringVector {
+    /// Keeps `strings` alive beside the pointers to them.
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> StringVector {
+        let mut pointers: Vec<*const c_char> = Vec::with_capacity(strings.len() + 2);
+        pointers.extend(strings.iter().map(|s| s.as_ptr()));
+        pointers.extend([std::ptr::null(), std::ptr::null()]);
+        StringVector { pointers, strings, spare: Box::new([0; SPARE_SIZE]) }
+    }
+
+    /// Adds one string without allocating; what is too long or holds a NUL is left out.
+    pub fn set_spare(&mut self, text: &[u8]) {
+        if text.len() < SPARE_SIZE && !text.contains(&0) {
+            self.spare[..text.len()].copy_from_slice(text);
+            self.spare[text.len()] = 0;
+            self.pointers[self.strings.len()] = self.spare.as_ptr().cast();
+        }
+    }
+}
+
+/// execve(2); returns only on failure.
+pub fn execve(path: &CStr, argv: &StringVector, envp: &StringVector) -> Errno {
+    // SAFETY: both vectors are NULL-terminated arrays of strings that `StringVector` keeps alive.
+    let result =
+        unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    check(result).err().unwrap_or(Errno::INVAL)
+}
+
+/// execveat(2) of the file that `fd` refers to; returns only on failure.
+pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> Errno {
+    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    check(result).err().unwrap_or(Errno::INVAL)
+}
+
+/// close_range(2) with CLOSE_RANGE_CLOEXEC from `first` to the highest fd.
+pub fn cloexec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: only sets flags; no fd is closed under anybody.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Is `fd` open? (fcntl(F_GETFD))
+#[must_use]
+pub fn is_open(fd: u32) -> bool {
+    // SAFETY: F_GETFD only reads the flags of a number.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) }).is_ok()
+}
+
+/// Closes every fd above 2 that is not in `keep` (the child's first act).
+///
+/// Neither `OwnedFd`s of the parent's copy nor anything else may use the closed numbers afterwards.
+pub fn close_all_but(keep: &mut [u32]) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut first = 3;
+    for &fd in keep.iter() {
+        if fd > first {
+            close_between(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_between(first, u32::MAX)
+}
+
+fn close_between(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: the caller has listed every fd that this process still uses in `keep`.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    Ok(())
+}
+
+/// Clears FD_CLOEXEC on a number that the caller passed us for the container.
+pub fn keep_over_exec(fd: u32) -> Result<(), Errno> {
+    // SAFETY: F_SETFD only changes a flag; EBADF is reported.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFD, 0) })?;
+    Ok(())
+}
+
+/// Makes `fd` one of 0, 1, 2 (dup3(2) clears CLOEXEC on the copy).
+pub fn make_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    if fd.as_raw_fd() == number {
+        return Ok(());
+    }
+    // SAFETY: both numbers are open or replaceable standard streams.
+    check(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) })?;
+    Ok(())
+}
+
+/// Gives every signal its default action and unblocks all of them, as a new program expects.
+pub fn reset_signals() -> Result<(), Errno> {
+    // SAFETY: SIG_DFL needs no handler; an all-zero sigaction and sigset are valid.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        // Rust's runtime ignores SIGPIPE and catches SIGSEGV and SIGBUS; execve resets the caught ones itself.
+        if libc::sigaction(libc::SIGPIPE, &raw const action, std::ptr::null_mut()) != 0 {
+            return Err(Errno::INVAL);
+        }
+        let empty: libc::sigset_t = std::mem::zeroed();
+        check(libc::c_long::from(libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut())))?;
+    }
+    Ok(())
+}
+
+/// getcwd(2) without allocation: is the working directory reachable from the root?
+pub fn cwd_is_reachable() -> Result<bool, Errno> {
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is writable for the length passed.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(buffer[0] == b'/')
+}
+
+/// The number behind a typed fd, for messages between parent and child.
+#[must_use]
+pub fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// The fd with this number, which the parent opened before clone3 and the child keeps.
+///
+/// Only for numbers that were listed in `close_all_but`'s `keep`.
+#[must_use]
+pub fn borrow(number: u32) -> BorrowedFd<'static> {
+    // SAFETY: the number was an open fd at clone3, is in `keep`, and the child never closes it before execve.
+    unsafe { BorrowedFd::borrow_raw(number as i32) }
+}
+
+/// getpid(2), asked anew: a library's cached number would be the parent's.
+#[must_use]
+pub fn own_pid() -> i32 {
+    // SAFETY: getpid has no preconditions.
+    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+}
