@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs the packages of the named groups of .ci/packages.txt that are missing.
+# With everything there it costs one dpkg-query and touches no network.
+set -eu
+list=$(dirname "$0")/packages.txt
+
+wanted=$(for group; do
+    awk -v group="$group" '$1 == group { print $2 }' "$list"
+done | sort -u)
+[ -n "$wanted" ] || { echo "deps: no such group: $*" >&2; exit 2; }
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "deps: not a Debian system; install these by hand: $(echo $wanted)" >&2
+    exit 0
+fi
+# dpkg-query fails for packages it has never heard of; those are missing too.
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null | awk '$1 == "installed" { print $2 }' || true)
+missing=
+for package in $wanted; do
+    echo "$installed" | grep -qx "$package" || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "deps: as root: apt-get install$missing" >&2
+    exit 1
+fi
+echo "deps: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -y -q --no-install-recommends $missing >"$log" 2>&1; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# The package lists of the machine may be old or absent: fetched only when they do not serve.
+if ! install && ! { apt-get update -q >"$log" 2>&1 && install; }; then
+    cat "$log" >&2
+    echo "deps: could not install$missing" >&2
+    exit 1
+fi

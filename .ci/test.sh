@@ -1,0 +1,44 @@
+#!/bin/sh
+# Runs the named parts of the tests and closes with one line of totals over all of them.
+#
+# A part that fails without having counted a failure, or that ran and counted nothing,
+# counts as one failure: silence is never a pass. Every part runs, whatever failed before.
+set -eu
+cd "$(dirname "$0")/.."
+sh .ci/deps.sh build release test
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# Each part prints what it does; .ci/totals.awk finds the counts in that.
+part_lint() {
+    cargo fmt --all --check &&
+        cargo clippy --workspace --all-targets --locked -- -D warnings &&
+        echo '1 passed, 0 failed'
+}
+part_unit() { cargo test --workspace --no-fail-fast --locked; }
+part_conformance() {
+    sh .ci/release.sh && cargo build --quiet --release --locked -p xebec-integration &&
+        target/release/xebec-integration --runtime target/dist/xebec
+}
+part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
+
+total_passed=0 total_failed=0 total_skipped=0
+summary=
+for part; do
+    echo "== $part"
+    begun=$(date +%s)
+    # The pipe's exit status would be tee's: the part writes its own to a file.
+    { status=0; "part_$part" || status=$?; echo "$status" >"$logs/status"; } 2>&1 </dev/null | tee "$logs/$part"
+    counts=$(awk -v status="$(cat "$logs/status")" -f .ci/totals.awk "$logs/$part")
+    read -r passed failed skipped <<EOC
+$counts
+EOC
+    total_passed=$((total_passed + passed))
+    total_failed=$((total_failed + failed))
+    total_skipped=$((total_skipped + skipped))
+    summary="$summary
+$(printf '%-12s %5d passed %5d failed %5d skipped %5d s' "$part" "$passed" "$failed" "$skipped" $(($(date +%s) - begun)))"
+done
+echo "== totals$summary"
+echo "$total_passed passed, $total_failed failed, $total_skipped skipped"
+[ "$total_failed" = 0 ] && [ "$total_passed" != 0 ]

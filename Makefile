@@ -1,0 +1,39 @@
+# The commands of this repository. Each works from a clean clone, as root, on Debian 12
+# with a Rust toolchain; what they do is in .ci/.
+
+.PHONY: help release deps demo check test conformance clean
+
+help:
+	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
+	@echo 'make demo         run a container that says what it sees; nothing is left behind'
+	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
+	@echo 'make test         everything, closing with totals'
+	@echo 'make conformance  the table of xebec, runc and crun side by side'
+	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
+	@echo 'make clean        remove what was built'
+
+release:
+	@sh .ci/release.sh
+
+deps:
+	@sh .ci/deps.sh build release demo test
+
+demo:
+	@sh .ci/deps.sh build release demo
+	@sh .ci/release.sh
+	@sh .ci/demo.sh target/dist/xebec
+
+check:
+	@sh .ci/test.sh lint unit conformance
+
+test:
+	@sh .ci/test.sh lint unit conformance demo
+
+conformance:
+	@sh .ci/deps.sh build release test
+	@sh .ci/release.sh
+	@cargo run --quiet --release --locked -p xebec-integration -- \
+		--runtime target/dist/xebec --runtime runc --runtime crun --format table
+
+clean:
+	@cargo clean

@@ -1,0 +1,84 @@
+//! The command line: arguments in, one printed result or one error out.
+//!
+//! Holds nothing that another caller of the library needs.
+
+pub mod args;
+mod completion;
+mod fast;
+mod full;
+mod log;
+mod man;
+mod value;
+mod version;
+
+#[cfg(test)]
+mod agreement;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use rustix::io::Errno;
+use xebec::{Error, Result};
+
+use args::{Command, Global};
+use log::Log;
+
+/// Does what the words after the program's name say.
+pub fn run(words: &[OsString]) -> ExitCode {
+    let invocation = match fast::parse(words) {
+        Some(invocation) => invocation,
+        None => {
+            let leading = args::leading(words);
+            match full::parse(words, &leading) {
+                full::Parsed::Run(invocation) => *invocation,
+                full::Parsed::Print(text) => return finish(print(&text), &Log::new(&Global::default()), 1),
+                full::Parsed::Wrong(text) => {
+                    let global = Global { log: leading.log, log_format: leading.log_format, ..Global::default() };
+                    return finish(Err(Error::invalid("", text)), &Log::new(&global), 1);
+                }
+            }
+        }
+    };
+    let log = Log::new(&invocation.global);
+    // Engines tell a failed exec from a failed program by 255, as runc gives it.
+    let failure = if matches!(invocation.command, Command::Exec(_)) { 255 } else { 1 };
+    finish(dispatch(&invocation.global, invocation.command), &log, failure)
+}
+
+/// One file a verb; what a verb prints goes through [`print`].
+fn dispatch(_global: &Global, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Version => version::run(),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
+        other => Err(Error::invalid(other.name(), "not in this release")),
+    }
+}
+
+/// The one place where a failure is told.
+fn finish(result: Result<ExitCode>, log: &Log, failure: u8) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            log.fail(&error);
+            ExitCode::from(failure)
+        }
+    }
+}
+
+/// Writes a verb's result to stdout.
+fn print(text: &str) -> Result<ExitCode> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| io_error("stdout", "write", &error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An [`std::io::Error`] as this crate's; one without an errno keeps its words.
+fn io_error(item: &str, tried: &str, error: &std::io::Error) -> Error {
+    match Errno::from_io_error(error) {
+        Some(errno) => Error::sys(item, tried, errno),
+        None => Error::new(xebec::Kind::System, item, format!("{tried}: {error}")),
+    }
+}
