@@ -77,6 +77,17 @@ impl Error {
         self
     }
 
+    /// Adds what else went wrong after it.
+    #[must_use]
+    pub fn note(mut self, text: &str) -> Error {
+        let hint = match self.0.hint.take() {
+            Some(hint) => format!("{hint}; {text}"),
+            None => text.to_owned(),
+        };
+        self.0.hint = Some(Cow::Owned(hint));
+        self
+    }
+
     /// What sort of failure this is.
     #[must_use]
     pub fn kind(&self) -> Kind {

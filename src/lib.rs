@@ -10,7 +10,9 @@ mod hint;
 pub mod host;
 pub mod init;
 pub mod plan;
+pub mod spawn;
 pub mod state;
 pub mod sys;
+pub mod teardown;
 
 pub use error::{Error, Kind, Result};

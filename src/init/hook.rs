@@ -26,6 +26,8 @@ pub struct Prepared {
     pub path: std::ffi::CString,
     pub args: StringVector,
     pub env: StringVector,
+    /// Where it runs; `None`: where the caller is.
+    pub cwd: Option<std::ffi::CString>,
     /// In seconds.
     pub timeout: Option<u32>,
     pub state: StateText,
@@ -65,6 +67,7 @@ fn execute(hook: &Prepared, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i3
         .and_then(|()| process::make_stdio(state, 0))
         .and_then(|()| process::make_stdio(output, 1))
         .and_then(|()| process::make_stdio(output, 2))
+        .and_then(|()| hook.cwd.as_deref().map_or(Ok(()), rustix::process::chdir))
         .and_then(|()| process::cloexec_from(3));
     let errno = match ready {
         Ok(()) => process::execve(path, &hook.args, &hook.env),

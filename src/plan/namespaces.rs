@@ -2,23 +2,15 @@
 
 use std::ffi::CString;
 
+use crate::config::words::{NAMESPACES, ROOTFS_PROPAGATIONS};
 use crate::config::{Config, IdMapping};
 use crate::error::{Error, Result};
 
 use super::step::Step;
 use super::{Request, cstring};
 
-/// The types of namespaces(7), their flags and their files in /proc/PID/ns.
-const KINDS: &[(&str, i32, &str)] = &[
-    ("user", libc::CLONE_NEWUSER, "user"),
-    ("pid", libc::CLONE_NEWPID, "pid"),
-    ("mount", libc::CLONE_NEWNS, "mnt"),
-    ("network", libc::CLONE_NEWNET, "net"),
-    ("ipc", libc::CLONE_NEWIPC, "ipc"),
-    ("uts", libc::CLONE_NEWUTS, "uts"),
-    ("cgroup", libc::CLONE_NEWCGROUP, "cgroup"),
-    ("time", 0x80, "time"), // CLONE_NEWTIME
-];
+/// The order in which namespaces are joined: a user namespace first, its rights are needed for the others.
+const ORDER: &[&str] = &["user", "pid", "mount", "network", "ipc", "uts", "cgroup", "time"];
 
 /// The container's namespaces: new ones, joined ones; all others are the runtime's.
 #[derive(Debug, Default)]
@@ -65,8 +57,8 @@ impl Namespaces {
     /// (its offsets can only be set while nobody is in it).
     #[must_use]
     pub fn clone_flags(&self) -> u64 {
-        let at_clone = KINDS.iter().filter(|(kind, ..)| !matches!(*kind, "cgroup" | "time") && self.is_new(kind));
-        at_clone.fold(0, |flags, (_, flag, _)| flags | *flag as u64)
+        let at_clone = NAMESPACES.iter().filter(|(kind, _)| !matches!(*kind, "cgroup" | "time") && self.is_new(kind));
+        at_clone.fold(0, |flags, (_, flag)| flags | *flag as u64)
     }
 
     /// The names of the new namespaces.
@@ -81,7 +73,7 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
     let mut namespaces = Namespaces::default();
     for (index, namespace) in config.linux.namespaces.iter().enumerate() {
         let item = format!("linux.namespaces[{index}]");
-        let Some(&(kind, flag, _)) = KINDS.iter().find(|(kind, ..)| *kind == &*namespace.kind) else {
+        let Some(&(kind, flag)) = NAMESPACES.iter().find(|(kind, _)| *kind == &*namespace.kind) else {
             return Err(Error::invalid(item, format!("{} is not a namespace type", namespace.kind)));
         };
         if namespaces.has(kind) {
@@ -95,8 +87,7 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
             None => namespaces.new.push(kind),
         }
     }
-    // A joined user namespace comes first: its rights are needed for the others.
-    namespaces.joins.sort_by_key(|join| KINDS.iter().position(|(kind, ..)| *kind == join.kind));
+    namespaces.joins.sort_by_key(|join| ORDER.iter().position(|kind| *kind == join.kind));
     if namespaces.is_new("user") {
         let maps = IdMaps { uid: config.linux.uid_mappings.clone(), gid: config.linux.gid_mappings.clone() };
         namespaces.maps = Some(maps);
@@ -155,20 +146,10 @@ pub fn enter(
 
 /// The flags of mount(2) for `linux.rootfsPropagation`.
 fn propagation(config: &Config<'_>) -> Result<Option<(u64, &'static str)>> {
-    const WORDS: &[(&str, u64)] = &[
-        ("private", libc::MS_PRIVATE),
-        ("rprivate", libc::MS_PRIVATE | libc::MS_REC),
-        ("shared", libc::MS_SHARED),
-        ("rshared", libc::MS_SHARED | libc::MS_REC),
-        ("slave", libc::MS_SLAVE),
-        ("rslave", libc::MS_SLAVE | libc::MS_REC),
-        ("unbindable", libc::MS_UNBINDABLE),
-        ("runbindable", libc::MS_UNBINDABLE | libc::MS_REC),
-    ];
     let Some(word) = config.linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) else {
         return Ok(None);
     };
-    match WORDS.iter().find(|(known, _)| *known == word) {
+    match ROOTFS_PROPAGATIONS.iter().find(|(known, _)| *known == word) {
         Some(&(word, flags)) => Ok(Some((flags, word))),
         None => Err(Error::invalid(
             "linux.rootfsPropagation",

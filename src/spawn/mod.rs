@@ -1,0 +1,336 @@
+//! The parent's story: from a plan to a container that waits for `start`.
+//!
+//! Each resource is on record before it exists, and a failed create undoes its own.
+//!
+//! ```text
+//! parent                                   child
+//! claim id, write state.json
+//! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
+//! write `creating`, id maps ── MAPPED ───▶ becomes root in its user namespace
+//! place in cgroup v1 ───────── PLACED ───▶ CgroupNamespace
+//! limits, device filter                    mounts, devices …
+//!                  ◀───────── Hooks ────── RuntimeHooks
+//! run hooks ────────────────── HOOKED ───▶
+//!                  ◀──── Console + fd ──── Console (foreground `run`)
+//! ─────────────────────────────── GO ────▶ Ready
+//!                  ◀───────── Ready ────── (or Failed, at any point)
+//! pid file, rename `creating` to `init`    waits on the fifo, or for START
+//! ```
+
+mod console;
+mod failure;
+mod hooks;
+pub mod own_exe;
+mod run;
+mod settle;
+mod start;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::cgroup;
+use crate::config::{Bundle, Config};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::init::wire::{self, Kind, Record as ChildRecord};
+use crate::init::{self, Gate, Scene};
+use crate::plan::{self, Plan, Request};
+use crate::state::{Container, ContainerId, Init, Record, Status};
+use crate::sys::process::{self, Child, StringVector};
+
+pub use hooks::run_hooks;
+pub use run::{Exit, RunOptions, run};
+pub use start::start;
+
+/// What the caller of `create` and `run` chooses.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where containers are remembered: an absolute path.
+    pub root: PathBuf,
+    /// Gets the terminal's master side (SCM_RIGHTS).
+    pub console_socket: Option<PathBuf>,
+    /// Gets the pid of init, in digits.
+    pub pid_file: Option<PathBuf>,
+    /// Gets a pidfd of init (SCM_RIGHTS).
+    pub pidfd_socket: Option<PathBuf>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// How many fds from 3 on the program gets.
+    pub preserve_fds: u32,
+    /// The runtime has no rights outside its own user namespace.
+    pub rootless: bool,
+    /// Leave the container in the caller's cgroup.
+    pub cgroup_disabled: bool,
+}
+
+/// A container just created.
+#[derive(Debug)]
+pub struct Created {
+    pub id: ContainerId,
+    /// The pid of init, as the runtime sees it.
+    pub pid: i32,
+    /// What could not be had and is no error.
+    pub warnings: Vec<String>,
+}
+
+/// Who opens the gate between create and the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    /// `start`, through the fifo.
+    Fifo,
+    /// This process, through the channel.
+    Channel,
+}
+
+/// A container that waits for its start, with what this process holds of it.
+#[derive(Debug)]
+struct Made {
+    container: Container,
+    child: Child,
+    channel: OwnedFd,
+    /// The terminal's master side, in a foreground `run`.
+    console: Option<OwnedFd>,
+    plan: Plan,
+}
+
+/// Plans `create` without doing anything: what `xebec plan` prints.
+pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Plan> {
+    let request = Request {
+        id: id.as_str().to_owned(),
+        bundle: bundle.dir().display().to_string(),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        rootless: options.rootless,
+        cgroup_disabled: options.cgroup_disabled,
+    };
+    plan::plan(config, &request, &Host::default())
+}
+
+/// Creates a container that waits for [`crate::start`] (runtime.md, "Create").
+pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
+    let made = make(bundle, id, options, Opener::Fifo)?;
+    let pid = made.child.pid.as_raw_nonzero().get();
+    Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings })
+}
+
+/// The whole way from the bundle to a child that is ready; undone when it fails.
+fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> Result<Made> {
+    let config = bundle.config()?;
+    let (findings, warnings) = crate::config::check(&config);
+    crate::config::Findings(&findings).refuse(bundle.config_name())?;
+    let mut plan = plan(&config, bundle, id, options)?;
+    plan.warnings.extend(warnings.iter().map(ToString::to_string));
+    let claim = plan.cgroup.claim()?;
+    let tools = Tools::open(&plan, options)?;
+    let record = record(&config, bundle, id, &plan);
+    let container = Container::claim(&options.root, id)?;
+    let mut child = None;
+    let built = remember(&container, &record, bundle)
+        .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut child));
+    match (built, child) {
+        (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
+        (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
+        (Ok(_), None) => Err(Error::invalid(container.item(), "no process was made")),
+    }
+}
+
+/// What is opened before anything is made, so that a wrong path leaves nothing behind.
+#[derive(Debug)]
+struct Tools {
+    proc: OwnedFd,
+    joins: Vec<OwnedFd>,
+    console_socket: Option<OwnedFd>,
+    pidfd_socket: Option<OwnedFd>,
+}
+
+impl Tools {
+    fn open(plan: &Plan, options: &Options) -> Result<Tools> {
+        settle::check_preserved_fds(options.preserve_fds)?;
+        if options.console_socket.is_some() && !plan.terminal {
+            return Err(Error::invalid("--console-socket", "given, but process.terminal is false")
+                .hint("set process.terminal, or leave the option out"));
+        }
+        Ok(Tools {
+            proc: settle::open_proc()?,
+            joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
+            console_socket: options
+                .console_socket
+                .as_deref()
+                .map(|p| settle::connect("--console-socket", p))
+                .transpose()?,
+            pidfd_socket: options.pidfd_socket.as_deref().map(|p| settle::connect("--pidfd-socket", p)).transpose()?,
+        })
+    }
+}
+
+/// state.json's content.
+fn record<'a>(config: &'a Config<'a>, bundle: &'a Bundle, id: &'a ContainerId, plan: &'a Plan) -> Record<'a> {
+    let created = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
+    Record {
+        oci_version: config.oci_version.clone(),
+        id: id.as_str().into(),
+        bundle: crate::config::Text(bundle.dir().to_string_lossy()),
+        rootfs: plan.rootfs.as_str().into(),
+        created: crate::config::Text(created.into()),
+        owner: rustix::process::getuid().as_raw(),
+        annotations: config.annotations.clone(),
+        cgroup: plan.cgroup.record(),
+        own_pid_namespace: plan.namespaces.is_new("pid"),
+        has_process: config.process.is_some(),
+        poststart: config.hooks.poststart.clone(),
+        poststop: config.hooks.poststop.clone(),
+    }
+}
+
+fn remember(container: &Container, record: &Record<'_>, bundle: &Bundle) -> Result<()> {
+    let text = serde_json::to_vec(record)
+        .map_err(|e| Error::invalid(container.item(), format!("state.json cannot be written: {e}")))?;
+    container.write_new("state.json", &text)?;
+    container.write_new("config.json", bundle.text().as_bytes())
+}
+
+/// Makes cgroup and child, and brings the child to its gate.
+#[expect(clippy::too_many_arguments, reason = "the parts of one story, each used once")]
+fn build(
+    container: &Container,
+    record: &Record<'_>,
+    plan: &Plan,
+    claim: cgroup::Claim<'_>,
+    tools: Tools,
+    mode: Opener,
+    options: &Options,
+    child: &mut Option<Child>,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
+    let cgroup = claim.create()?;
+    let fifos = if mode == Opener::Fifo { Some(make_fifos(container)?) } else { None };
+    let (ours, theirs) = channel()?;
+    let scene = scene(container, record, plan, &tools, theirs.as_fd(), fifos.as_ref(), options)?;
+    let made = &*child.insert(settle::clone_child(plan, &tools.joins, cgroup.v2(), scene)?);
+    drop((theirs, fifos));
+    container.note_creating(&Init::of(made.pid)?)?;
+    settle::settle(plan, &cgroup, made, ours.as_fd())?;
+    let state = |status| crate::state::state_json(record, status, Some(made.pid.as_raw_nonzero().get()));
+    let mut console = None;
+    if plan.hooks.runtime.is_empty() {
+        tell(ours.as_fd(), wire::GO, made, plan)?;
+    }
+    loop {
+        let (message, fd) = receive(ours.as_fd(), made)?;
+        match message.kind {
+            Kind::Console => console = fd,
+            Kind::Hooks => {
+                run_hooks(&plan.hooks.runtime, &state(Status::Creating), record)?;
+                tell(ours.as_fd(), wire::HOOKED, made, plan)?;
+                tell(ours.as_fd(), wire::GO, made, plan)?;
+            }
+            Kind::Ready => break,
+            Kind::Failed => return Err(failure::child_failure(plan, &message)),
+        }
+    }
+    settle::announce(options, made, tools.pidfd_socket.as_ref())?;
+    container.note_created()?;
+    Ok((ours, console))
+}
+
+/// The pair of sockets between parent and child: message boundaries, and an end of file when one dies.
+fn channel() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| Error::sys("create", "socketpair", errno))
+}
+
+/// The fifos of [`Gate`], both ends open so that no open ever blocks.
+fn make_fifos(container: &Container) -> Result<(OwnedFd, OwnedFd)> {
+    let make = |name: &str| {
+        let failed = |call: &str, errno| Error::sys(container.item(), format!("{call}({name:?})"), errno);
+        mknodat(container.dir(), name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .map_err(|errno| failed("mknodat", errno))?;
+        openat(container.dir(), name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| failed("openat", errno))
+    };
+    Ok((make("start")?, make("report")?))
+}
+
+/// Everything the child needs, made while allocation is still allowed.
+fn scene<'p>(
+    container: &Container,
+    record: &Record<'_>,
+    plan: &'p Plan,
+    tools: &'p Tools,
+    channel: BorrowedFd<'p>,
+    fifos: Option<&'p (OwnedFd, OwnedFd)>,
+    options: &Options,
+) -> Result<Scene<'p>> {
+    let number = |fd: &OwnedFd| process::number(fd.as_fd());
+    let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
+    keep.push(process::number(channel));
+    keep.push(number(&tools.proc));
+    keep.extend(tools.joins.iter().map(number));
+    keep.extend(tools.console_socket.iter().map(number));
+    keep.extend(fifos.iter().flat_map(|(start, report)| [number(start), number(report)]));
+    let prepare =
+        |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &crate::state::state_json(record, status, None));
+    let mut env = plan.exec.env.clone();
+    settle::add_socket_activation(&mut env, options.preserve_fds)?;
+    let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
+    let gate = fifos.map(|(start, report)| Gate { start: start.as_fd(), report: report.as_fd() });
+    let hook_item = container.item();
+    Ok(Scene {
+        plan,
+        channel,
+        gate,
+        proc: tools.proc.as_fd(),
+        joins: tools.joins.iter().map(number).collect(),
+        console_socket: tools.console_socket.as_ref().map(number),
+        argv: StringVector::new(plan.exec.args.clone()),
+        envp: StringVector::new(env),
+        create_container: prepare(&plan.hooks.create_container, Status::Creating)
+            .map_err(|e| Error::invalid(&hook_item, e.to_string()))?,
+        start_container: prepare(&plan.hooks.start_container, Status::Created)
+            .map_err(|e| Error::invalid(&hook_item, e.to_string()))?,
+        keep,
+        preserve_fds: options.preserve_fds,
+        root: None,
+        late: Vec::with_capacity(late),
+        empty_dir: None,
+        program: 0,
+        cwd_as_user: false,
+    })
+}
+
+/// Sends one byte; when the child is gone, its own last word is the better error.
+fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
+    match wire::send_byte(channel, byte) {
+        Ok(()) => Ok(()),
+        Err(Errno::PIPE | Errno::CONNRESET) => loop {
+            let (message, _) = receive(channel, child)?;
+            if message.kind == Kind::Failed {
+                return Err(failure::child_failure(plan, &message));
+            }
+        },
+        Err(errno) => Err(Error::sys("create", "send to the child", errno)),
+    }
+}
+
+/// Waits for the child's next message; its death without one is an error that says how it died.
+fn receive(channel: BorrowedFd<'_>, child: &Child) -> Result<(ChildRecord, Option<OwnedFd>)> {
+    let (bytes, fd) = settle::receive_with_fd(channel)?;
+    match ChildRecord::from_bytes(&bytes) {
+        Some(message) => Ok((message, fd)),
+        None if bytes.is_empty() => Err(failure::silent_death(child)),
+        None => Err(Error::invalid("create", "the child sent what is not a record")),
+    }
+}
+
+/// Takes back what a failed create made: child, cgroup, state; poststop hooks run as the specification asks.
+fn undo(container: &Container, record: &Record<'_>, child: Option<&Child>, error: Error) -> Error {
+    let undone = crate::teardown::destroy(container, record, child.map(|child| child.pidfd.as_fd()));
+    match undone {
+        Ok(warnings) if warnings.is_empty() => error,
+        Ok(warnings) => error.note(&warnings.join("; ")),
+        Err(left) => error.note(&format!("and undoing failed: {left}; run delete --force")),
+    }
+}

@@ -1,0 +1,93 @@
+//! Protection of the runtime's own binary (CVE-2019-5736).
+//!
+//! A process in a container can reach the runtime's executable through
+//! /proc/PID/exe while the runtime, or what it was cloned from, is in its sight.
+//! So none of our processes near a container may run from a file that can be
+//! written through that link: the binary lies on a read-only mount, or is run
+//! again from one, or from a sealed copy.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::fs::{
+    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, openat,
+};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::{Error, Result};
+use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::process::{self, StringVector};
+
+const EXE: &std::ffi::CStr = c"/proc/self/exe";
+const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// Makes sure that nobody can write the running binary through /proc/PID/exe;
+/// runs it again where it must. Call it before anything else is open or made.
+///
+/// 1. On a read-only mount: nothing to do. 2. A clone of the mount, made read-only
+/// and never attached, lives as long as the process that was executed from it.
+/// 3. Without the right to do that (an ordinary user, a user namespace): a sealed
+/// copy in memory (memfd_create(2)).
+pub fn protect() -> Result<()> {
+    if is_read_only()? || is_sealed()? {
+        return Ok(());
+    }
+    let exe = match read_only_clone() {
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
+            sealed_copy().map_err(|errno| failed("memfd_create", errno))?
+        }
+        other => other.map_err(|errno| failed("open_tree", errno))?,
+    };
+    let strings = |list: Vec<std::ffi::OsString>| {
+        list.into_iter().map(|s| CString::new(s.into_vec())).collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let no_nul = |_| failed("execveat", Errno::INVAL);
+    let argv = strings(std::env::args_os().collect()).map_err(no_nul)?;
+    let join = |(mut key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        key.push("=");
+        key.push(value);
+        key
+    };
+    let envp = strings(std::env::vars_os().map(join).collect()).map_err(no_nul)?;
+    Err(failed("execveat", process::fexecve(exe.as_fd(), &StringVector::new(argv), &StringVector::new(envp))))
+}
+
+fn failed(call: &str, errno: Errno) -> Error {
+    Error::sys("protection of the xebec binary", format!("{call}(\"/proc/self/exe\")"), errno)
+        .hint("install xebec on a read-only mount, and this step is not needed")
+}
+
+fn is_read_only() -> Result<bool> {
+    let fs = rustix::fs::statvfs(EXE).map_err(|errno| failed("statfs", errno))?;
+    Ok(fs.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+fn is_sealed() -> Result<bool> {
+    let exe =
+        openat(CWD, EXE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed("openat", errno))?;
+    Ok(fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS)))
+}
+
+/// The fd is CLOEXEC and dies with this execve: while a copy of it lived, a
+/// privileged container could make the clone writable again.
+fn read_only_clone() -> std::result::Result<OwnedFd, Errno> {
+    let tree = open_tree(CWD, EXE, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), false, &attr)?;
+    Ok(tree)
+}
+
+fn sealed_copy() -> std::result::Result<OwnedFd, Errno> {
+    let exe = openat(CWD, EXE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // MFD_EXEC (6.3) satisfies vm.memfd_noexec; older kernels refuse the unknown flag.
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = match memfd_create(c"xebec", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create(c"xebec", flags)?,
+        other => other?,
+    };
+    while rustix::fs::sendfile(&copy, &exe, None, 1 << 30)? > 0 {}
+    fcntl_add_seals(&copy, SEALS)?;
+    Ok(copy)
+}

@@ -1,0 +1,192 @@
+//! `run`: create and start in one, then watch the container until it ends.
+//!
+//! The foreground form is for a process of its own: it takes all signals and reaps all children.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+
+use crate::config::Bundle;
+use crate::error::{Error, Result};
+use crate::init::wire::{self, Kind};
+use crate::state::{Container, ContainerId};
+use crate::sys::process::{Child, pidfd_send_signal};
+
+use super::console::Console;
+use super::{Made, Opener, Options, failure, make, settle};
+
+/// How `run` ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// The program's exit status, or 128 and the number of the signal that killed it; 0 when detached.
+    pub status: i32,
+    /// What could not be had and is no error.
+    pub warnings: Vec<String>,
+}
+
+/// What `run` has besides create's options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Return as soon as the program runs.
+    pub detach: bool,
+    /// Leave the container behind when it has ended.
+    pub keep: bool,
+    /// Let orphans of the container go to the next subreaper above.
+    pub no_subreaper: bool,
+}
+
+/// Creates and starts a container; without `detach` waits for its end and deletes it.
+pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions) -> Result<Exit> {
+    let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
+    if how.detach && terminal && options.console_socket.is_none() {
+        return Err(Error::invalid(
+            "--detach",
+            "cannot allocate tty if xebec will detach without setting console socket",
+        )
+        .hint("give --console-socket, or set process.terminal to false"));
+    }
+    let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
+    let mut made = make(bundle, id, options, Opener::Channel)?;
+    let started = start(&made);
+    if let Err(error) = started {
+        return Err(discard(&made, error));
+    }
+    let mut warnings = std::mem::take(&mut made.plan.warnings);
+    let Some(signals) = signals else { return Ok(Exit { status: 0, warnings }) };
+    let status = watch(&made.child, &signals, made.console.take())?;
+    if !how.keep {
+        warnings.extend(crate::teardown::delete(&options.root, id, true)?);
+    }
+    Ok(Exit { status, warnings })
+}
+
+/// Opens the gate; the channel's end of file says that execve has succeeded.
+fn start(made: &Made) -> Result<()> {
+    let channel = made.channel.as_fd();
+    wire::send_byte(channel, wire::START).map_err(|errno| Error::sys("run", "send to the child", errno))?;
+    let (bytes, _) = settle::receive_with_fd(channel)?;
+    match wire::Record::from_bytes(&bytes) {
+        None if bytes.is_empty() => {}
+        Some(record) if record.kind == Kind::Failed => return Err(failure::child_failure(&made.plan, &record)),
+        _ => return Err(Error::invalid("run", "the child sent what is not a record")),
+    }
+    let text = made.container.record_text()?;
+    match Container::parse(&text) {
+        Some(record) => super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get()),
+        None => Ok(()),
+    }
+}
+
+/// A `run` that fails leaves nothing behind.
+fn discard(made: &Made, error: Error) -> Error {
+    let undo = || {
+        let text = made.container.record_text()?;
+        match Container::parse(&text) {
+            Some(record) => crate::teardown::destroy(&made.container, &record, Some(made.child.pidfd.as_fd())),
+            None => Ok(Vec::new()),
+        }
+    };
+    match undo() {
+        Ok(warnings) if warnings.is_empty() => error,
+        Ok(warnings) => error.note(&warnings.join("; ")),
+        Err(left) => error.note(&format!("and undoing failed: {left}; run delete --force")),
+    }
+}
+
+/// Blocks all signals and makes them readable, before there is a child to miss one of.
+fn take_signals(subreaper: bool) -> Result<SignalFd> {
+    let failed = |call: &'static str| {
+        move |errno: nix::errno::Errno| Error::sys("run", call, Errno::from_raw_os_error(errno as i32))
+    };
+    if subreaper {
+        // Orphans of a container without a PID namespace of its own come to us.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|errno| Error::sys("run", "prctl(PR_SET_CHILD_SUBREAPER)", errno))?;
+    }
+    let all = SigSet::all();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).map_err(failed("sigprocmask"))?;
+    SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed("signalfd"))
+}
+
+/// Forwards signals and terminal data until init has ended.
+fn watch(child: &Child, signals: &SignalFd, master: Option<OwnedFd>) -> Result<i32> {
+    let failed = |errno| Error::sys("run", "poll", errno);
+    let mut console = master.map(Console::new).transpose()?;
+    loop {
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        if let Some(console) = &console {
+            fds.extend(console.poll_fds());
+        }
+        retry_on_intr(|| poll(&mut fds, None)).map_err(failed)?;
+        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        drop(fds);
+        if let Some(console) = &mut console {
+            console.copy(&ready[1..])?;
+        }
+        if let Some(status) = handle_signals(child, signals, console.as_ref())? {
+            if let Some(console) = &mut console {
+                console.drain();
+            }
+            return Ok(status);
+        }
+    }
+}
+
+/// Reads all pending signals; the status of init when it has ended.
+fn handle_signals(child: &Child, signals: &SignalFd, console: Option<&Console>) -> Result<Option<i32>> {
+    loop {
+        let signal = match signals.read_signal() {
+            Ok(Some(info)) => info.ssi_signo as i32,
+            Ok(None) => return Ok(None),
+            Err(errno) => return Err(Error::sys("run", "read(signalfd)", Errno::from_raw_os_error(errno as i32))),
+        };
+        match signal {
+            libc::SIGCHLD => {
+                if let Some(status) = reap(child.pid)? {
+                    return Ok(Some(status));
+                }
+            }
+            libc::SIGWINCH => {
+                if let Some(console) = console {
+                    console.resize()?;
+                }
+            }
+            // Ours: from writing to a reader that is gone, and from the terminal of a background job.
+            libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => {}
+            other => forward(child.pidfd.as_fd(), other)?,
+        }
+    }
+}
+
+fn forward(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Error::sys("run", format!("pidfd_send_signal({signal})"), errno)),
+    }
+}
+
+/// Reaps every child that has ended, orphans included.
+fn reap(init: Pid) -> Result<Option<i32>> {
+    let mut ended = None;
+    loop {
+        match waitpid(None, WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == init => ended = Some(exit_status(status)),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(ended),
+            Err(errno) => return Err(Error::sys("run", "waitpid", errno)),
+        }
+    }
+}
+
+/// As a shell shows it.
+fn exit_status(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => status,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}

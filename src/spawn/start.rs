@@ -1,0 +1,96 @@
+//! `start`: one byte to the child, then its answer (runtime.md, "Start").
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::config::Bundle;
+use crate::error::{Error, Kind, Result};
+use crate::init::wire::{self, Record as ChildRecord};
+use crate::plan::plan_hook;
+use crate::state::{Container, ContainerId, Record, Status, state_json};
+
+use super::{Options, failure, run_hooks};
+
+/// Runs the program of a created container, and its startContainer and poststart hooks.
+///
+/// Returns when the program is being executed; the lines are warnings.
+pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<String>> {
+    let container = Container::open(root, id)?;
+    container.lock()?;
+    let text = container.record_text()?;
+    let record = Container::parse(&text).ok_or_else(|| wrong_state(&container, "its create did not finish"))?;
+    let Some(init) = container.init()? else { return Err(wrong_state(&container, "its create did not finish")) };
+    if init.pidfd()?.is_none() {
+        return Err(wrong_state(&container, "it is stopped"));
+    }
+    let Some(fifo) = container.open_start_fifo()? else {
+        return Err(wrong_state(&container, "it is running already"));
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let report = openat(container.dir(), "report", flags, Mode::empty())
+        .map_err(|errno| Error::sys(container.item(), "openat(\"report\")", errno))?;
+    retry_on_intr(|| rustix::io::write(&fifo, &[wire::START]))
+        .map_err(|errno| Error::sys(container.item(), "write(\"start\")", errno))?;
+    drop(fifo);
+    if let Some(failed) =
+        answer(report.as_fd()).map_err(|errno| Error::sys(container.item(), "read(\"report\")", errno))?
+    {
+        let error = explain(&container, &record, &failed)?;
+        // A failed startContainer hook ends the container (runtime.md, "Lifecycle", step 7).
+        let hook = matches!(failed.fail.call, crate::sys::Call::HookStatus | crate::sys::Call::HookTimeout);
+        return Err(if hook { after_failed_hook(&container, &record, error) } else { error });
+    }
+    poststart(&container, &record, init.pid.as_raw_nonzero().get())?;
+    Ok(Vec::new())
+}
+
+/// Runs the poststart hooks; a failure ends the container (runtime.md, "Lifecycle", step 9).
+pub fn poststart(container: &Container, record: &Record<'_>, pid: i32) -> Result<()> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let hooks = record.poststart.iter().enumerate().map(|(i, hook)| plan_hook(format!("hooks.poststart[{i}]"), hook));
+    let hooks: Vec<_> = hooks.collect::<Result<_>>()?;
+    run_hooks(&hooks, &state_json(record, Status::Running, Some(pid)), record)
+        .map_err(|error| after_failed_hook(container, record, error))
+}
+
+fn after_failed_hook(container: &Container, record: &Record<'_>, error: Error) -> Error {
+    match crate::teardown::destroy(container, record, None) {
+        Ok(warnings) if warnings.is_empty() => error,
+        Ok(warnings) => error.note(&warnings.join("; ")),
+        Err(left) => error.note(&format!("and the container could not be destroyed: {left}; run delete --force")),
+    }
+}
+
+fn wrong_state(container: &Container, why: &str) -> Error {
+    Error::new(Kind::WrongState, container.item(), format!("cannot be started: {why}"))
+}
+
+/// The child's record, or `None` when its end of the fifo closed: execve succeeded.
+fn answer(report: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Errno> {
+    let mut bytes = [0u8; wire::RECORD_SIZE];
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(report, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, None))?;
+        match rustix::io::read(report, &mut bytes) {
+            Ok(0) => return Ok(None),
+            Ok(len) => return ChildRecord::from_bytes(&bytes[..len]).map(Some).ok_or(Errno::PROTO),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Makes the plan again from the stored config, to find the words for a step's number.
+fn explain(container: &Container, record: &Record<'_>, failed: &ChildRecord) -> Result<Error> {
+    let text = container.read("config.json")?.unwrap_or_default();
+    let text = String::from_utf8(text).map_err(|_| Error::invalid(container.item(), "its config.json is not UTF-8"))?;
+    let bundle = Bundle::from_text(record.bundle.to_string().into(), text);
+    let plan = super::plan(&bundle.config()?, &bundle, &container.id, &Options::default())?;
+    Ok(failure::child_failure(&plan, failed))
+}

@@ -1,0 +1,136 @@
+//! Kill, delete, and the undoing of a half-made container.
+//!
+//! Works from what is on record alone, so it serves a container whose create was
+//! killed at any moment. What is absent is done.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+
+use crate::error::{Error, Kind, Result};
+use crate::plan::plan_hook;
+use crate::spawn::run_hooks;
+use crate::state::{Container, ContainerId, Record, Status, state_json};
+use crate::sys::process::pidfd_send_signal;
+
+/// How long a killed init may take to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends signal number `signal` to init, or with `all` to every process of the container.
+pub fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    let container = Container::open(root, id)?;
+    let text = container.record_text()?;
+    let record = Container::parse(&text);
+    let pidfd = match container.init()? {
+        Some(init) => init.pidfd()?,
+        None => None,
+    };
+    if let (true, Some(record)) = (all, &record) {
+        let named = Signal::from_named_raw(signal)
+            .ok_or_else(|| Error::invalid("--all", format!("signal {signal} cannot be sent to all")))?;
+        // Without a cgroup of its own, init is all that is known of the container.
+        if !record.cgroup.is_none() {
+            return record.cgroup.kill_all(named);
+        }
+    }
+    let Some(pidfd) = pidfd else {
+        // Engines look for these words.
+        return Err(Error::new(Kind::WrongState, container.item(), "container not running"));
+    };
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        Ok(()) => thaw_for_kill(record.as_ref(), signal),
+        Err(Errno::SRCH) => Err(Error::new(Kind::WrongState, container.item(), "container not running")),
+        Err(errno) => Err(Error::sys(container.item(), format!("pidfd_send_signal({signal})"), errno)),
+    }
+}
+
+/// In a frozen cgroup v1 even SIGKILL waits for the thaw.
+fn thaw_for_kill(record: Option<&Record<'_>>, signal: i32) -> Result<()> {
+    match record {
+        Some(record) if signal == libc::SIGKILL && record.cgroup.v2.is_none() && record.cgroup.is_frozen()? => {
+            record.cgroup.thaw()
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a stopped or created container; with `force` a living one too, and an
+/// unknown id is no error. The lines are warnings.
+pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>> {
+    let container = match Container::open(root, id) {
+        Err(error) if force && error.kind() == Kind::NoSuchContainer => return Ok(Vec::new()),
+        other => other?,
+    };
+    match container.lock() {
+        Err(error) if force && error.kind() == Kind::NoSuchContainer => return Ok(Vec::new()),
+        other => other?,
+    }
+    let text = container.record_text()?;
+    let Some(record) = Container::parse(&text) else {
+        // Killed before state.json was whole: nothing else was made.
+        return container.remove().map(|()| Vec::new());
+    };
+    let (status, _) = container.status(&record.cgroup)?;
+    if !force && !matches!(status, Status::Stopped | Status::Created) {
+        let text = format!("cannot be deleted while it is not stopped: it is {}", status.as_str());
+        return Err(Error::new(Kind::WrongState, container.item(), text).hint("kill it first, or delete --force"));
+    }
+    destroy(&container, &record, None)
+}
+
+/// Kills what lives, removes cgroup and directory, runs the poststop hooks.
+///
+/// `pidfd` is init's where the caller has it: the caller is then its parent and it is reaped here.
+pub fn destroy(container: &Container, record: &Record<'_>, pidfd: Option<BorrowedFd<'_>>) -> Result<Vec<String>> {
+    let init = container.init()?;
+    let found: Option<OwnedFd> = match (pidfd, &init) {
+        (None, Some(init)) => init.pidfd()?,
+        _ => None,
+    };
+    if let Some(alive) = pidfd.or(found.as_ref().map(AsFd::as_fd)) {
+        kill_init(container, record, alive)?;
+    }
+    if !record.own_pid_namespace {
+        record.cgroup.kill_all(Signal::KILL)?;
+    }
+    record.cgroup.remove()?;
+    container.remove()?;
+    Ok(poststop(record))
+}
+
+/// SIGKILL, and the wait until init is gone: with its PID namespace everything in it goes too.
+fn kill_init(container: &Container, record: &Record<'_>, pidfd: BorrowedFd<'_>) -> Result<()> {
+    match pidfd_send_signal(pidfd, libc::SIGKILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(Error::sys(container.item(), "pidfd_send_signal(SIGKILL)", errno)),
+    }
+    thaw_for_kill(Some(record), libc::SIGKILL)?;
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let ready = retry_on_intr(|| poll(&mut fds, Some(&timeout)))
+        .map_err(|errno| Error::sys(container.item(), "poll(pidfd)", errno))?;
+    if ready == 0 {
+        return Err(Error::new(Kind::System, container.item(), "init does not die from SIGKILL within 10 s")
+            .hint("is it in uninterruptible sleep (state D in ps)? its file system or device may hang"));
+    }
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+        // ECHILD: somebody else's child, whom they reap.
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(errno) => Err(Error::sys(container.item(), "waitid(pidfd)", errno)),
+    }
+}
+
+/// Runs all poststop hooks; failures are warnings (runtime.md, "Lifecycle", step 13).
+fn poststop(record: &Record<'_>) -> Vec<String> {
+    let state = state_json(record, Status::Stopped, None);
+    let run = |(i, hook)| {
+        let step = plan_hook(format!("hooks.poststop[{i}]"), hook)?;
+        run_hooks(std::slice::from_ref(&step), &state, record)
+    };
+    let results = record.poststop.iter().enumerate().map(run);
+    results.filter_map(Result::err).map(|error| error.to_string()).collect()
+}
