@@ -1,19 +1,22 @@
 //! The `xebec` program: a command line in front of the library.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 #[allow(unsafe_code)]
 #[path = "sys/alloc.rs"]
 mod alloc;
 mod cli;
-
-use std::ffi::OsString;
-use std::process::ExitCode;
+#[cfg(not(test))]
+#[allow(unsafe_code)]
+#[path = "sys/entry.rs"]
+mod entry;
 
 // 512 KiB is several times what the largest configs take to parse and plan.
 #[global_allocator]
 static ALLOCATOR: alloc::Bump<{ 512 << 10 }> = alloc::Bump::new();
 
-fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    cli::run(&words)
+/// What `entry` calls with the words after the program's name; gives the exit status.
+#[cfg_attr(test, allow(dead_code))]
+fn run(words: &[std::ffi::OsString]) -> u8 {
+    cli::run(words)
 }

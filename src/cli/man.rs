@@ -1,21 +1,20 @@
 //! `xebec man DIR`: a manual page for the program and one for each verb.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use xebec::Result;
 
 use super::args::Man;
 use super::{full, io_error};
 
-pub fn run(args: &Man) -> Result<ExitCode> {
+pub fn run(args: &Man) -> Result<u8> {
     let program = full::describe();
     for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let (page, usage) = (format!("xebec-{}", verb.get_name()), format!("xebec {}", verb.get_name()));
         write_page(&args.dir, verb.clone().name(page).bin_name(usage))?;
     }
     write_page(&args.dir, program)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn write_page(dir: &Path, command: clap::Command) -> Result<()> {

@@ -16,7 +16,6 @@ mod agreement;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
 
 use rustix::io::Errno;
 use xebec::{Error, Result};
@@ -25,7 +24,7 @@ use args::{Command, Global};
 use log::Log;
 
 /// Does what the words after the program's name say.
-pub fn run(words: &[OsString]) -> ExitCode {
+pub fn run(words: &[OsString]) -> u8 {
     let invocation = match fast::parse(words) {
         Some(invocation) => invocation,
         None => {
@@ -47,7 +46,7 @@ pub fn run(words: &[OsString]) -> ExitCode {
 }
 
 /// One file a verb; what a verb prints goes through [`print`].
-fn dispatch(_global: &Global, command: Command) -> Result<ExitCode> {
+fn dispatch(_global: &Global, command: Command) -> Result<u8> {
     match command {
         Command::Version => version::run(),
         Command::Completion(args) => completion::run(&args),
@@ -57,22 +56,22 @@ fn dispatch(_global: &Global, command: Command) -> Result<ExitCode> {
 }
 
 /// The one place where a failure is told.
-fn finish(result: Result<ExitCode>, log: &Log, failure: u8) -> ExitCode {
+fn finish(result: Result<u8>, log: &Log, failure: u8) -> u8 {
     match result {
         Ok(code) => code,
         Err(error) => {
             log.fail(&error);
-            ExitCode::from(failure)
+            failure
         }
     }
 }
 
 /// Writes a verb's result to stdout.
-fn print(text: &str) -> Result<ExitCode> {
+fn print(text: &str) -> Result<u8> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| io_error("stdout", "write", &error))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// An [`std::io::Error`] as this crate's; one without an errno keeps its words.

@@ -1,7 +1,5 @@
 //! `xebec --version`: text that engines parse, line by line.
 
-use std::process::ExitCode;
-
 use xebec::Result;
 
 /// The release script names the commit; a build without it is of an unknown one.
@@ -13,7 +11,7 @@ const COMMIT: &str = match option_env!("XEBEC_COMMIT") {
 /// The newest runtime-spec whose configs are understood in full.
 const SPEC: &str = "1.3.0";
 
-pub fn run() -> Result<ExitCode> {
+pub fn run() -> Result<u8> {
     super::print(&text())
 }
 
