@@ -299,11 +299,7 @@ impl Walk<'_> {
     }
 
     /// Walks the properties of an object with a fixed set of them.
-    fn properties<'de, A: MapAccess<'de>>(
-        self,
-        properties: &'static [Property],
-        mut map: A,
-    ) -> Result<(), A::Error> {
+    fn properties<'de, A: MapAccess<'de>>(self, properties: &'static [Property], mut map: A) -> Result<(), A::Error> {
         let mut seen = vec![false; properties.len()];
         while let Some(name) = map.next_key::<Text<'de>>()? {
             let Some(i) = properties.iter().position(|p| p.name == &*name) else {
