@@ -5,6 +5,8 @@
 
 pub mod config;
 pub mod error;
+pub mod features;
 mod hint;
+pub mod spec;
 
 pub use error::{Error, Kind, Result};
