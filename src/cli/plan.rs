@@ -1,8 +1,8 @@
 //! `xebec plan`: what `create` would do, without doing anything.
 
+use xebec::Result;
 use xebec::config::{self, Bundle, Findings};
 use xebec::spawn::{self, Options};
-use xebec::Result;
 
 use super::args::{Global, Plan, PlanFormat};
 use super::{print, settings};

@@ -1,7 +1,7 @@
 //! `xebec run`.
 
-use xebec::spawn::{self, RunOptions};
 use xebec::Result;
+use xebec::spawn::{self, RunOptions};
 
 use super::args::{Global, Run};
 use super::log::Log;

@@ -38,11 +38,15 @@ pub fn state(root: &Path, id: &ContainerId) -> Result<State> {
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
     let Some(record) = Container::parse(&text) else {
-        let status = if container.is_locked() { "is just being created" } else { "was never created: its create was killed" };
-        return Err(Error::new(Kind::WrongState, container.item(), status).hint("delete --force removes what is left of it"));
+        let status =
+            if container.is_locked() { "is just being created" } else { "was never created: its create was killed" };
+        return Err(
+            Error::new(Kind::WrongState, container.item(), status).hint("delete --force removes what is left of it")
+        );
     };
     let (status, init) = container.status(&record.cgroup)?;
-    let owned = |(key, value): (&crate::config::Text<'_>, &crate::config::Text<'_>)| (key.to_string(), value.to_string());
+    let owned =
+        |(key, value): (&crate::config::Text<'_>, &crate::config::Text<'_>)| (key.to_string(), value.to_string());
     Ok(State {
         oci_version: record.oci_version.to_string(),
         id: record.id.to_string(),
@@ -59,8 +63,6 @@ pub fn state(root: &Path, id: &ContainerId) -> Result<State> {
 /// The state of every container under `root`, by id. One that vanishes meanwhile is left out.
 pub fn list(root: &Path) -> Result<Vec<State>> {
     let states = ids(root)?.into_iter().map(|id| state(root, &id));
-    let gone = |result: &Result<State>| {
-        !matches!(result, Err(error) if matches!(error.kind(), Kind::NoSuchContainer | Kind::WrongState))
-    };
+    let gone = |result: &Result<State>| !matches!(result, Err(error) if matches!(error.kind(), Kind::NoSuchContainer | Kind::WrongState));
     states.filter(gone).collect()
 }
