@@ -128,17 +128,29 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> R
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
     let mut plan = plan(&config, bundle, id, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
-    let claim = plan.cgroup.claim()?;
     let tools = Tools::open(&plan, options)?;
-    let record = record(&config, bundle, id, &plan);
     let container = Container::claim(&options.root, id)?;
+    let record = record(&config, bundle, id, &plan);
+    // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
+    let claim = match plan.cgroup.claim() {
+        Ok(claim) => claim,
+        Err(error) => return Err(forget(&container, error)),
+    };
     let mut child = None;
     let built = remember(&container, &record, bundle)
         .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
-        (Ok(_), None) => Err(Error::invalid(container.item(), "no process was made")),
+        (Ok(_), None) => Err(forget(&container, Error::invalid(container.item(), "no process was made"))),
+    }
+}
+
+/// Gives the id back when nothing else has been made.
+fn forget(container: &Container, error: Error) -> Error {
+    match container.remove() {
+        Ok(()) => error,
+        Err(left) => error.note(&format!("and {left}")),
     }
 }
 
