@@ -49,7 +49,7 @@ impl Call {
             1 => self.instruction_pointer,
             index => self.args[index as usize - 2],
         };
-        let high = (offset % 8 == 0) == big_endian;
+        let high = offset.is_multiple_of(8) == big_endian;
         if high {
             (long >> 32) as u32
         } else {
@@ -313,7 +313,7 @@ fn field(offset: u32, big_endian: bool) -> String {
         4 => "arch".to_owned(),
         8 | 12 => format!("ip+{}", offset - 8),
         _ => {
-            let high = (offset % 8 == 0) == big_endian;
+            let high = offset.is_multiple_of(8) == big_endian;
             let half = if high { "high" } else { "low" };
             format!("args[{}].{half}", offset / 8 - 2)
         }

@@ -122,7 +122,7 @@ fn instructions(ranges: &[(u32, Verdict)]) -> usize {
 struct Word(u8);
 
 /// A test of one word. Ways lead to nodes made before it, or to an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Node {
     word: Word,
     mask: u32,
@@ -150,6 +150,8 @@ struct Fact {
 
 /// Facts carried along; more are forgotten, which costs instructions only.
 const FACTS: usize = 16;
+/// How many nodes back an equal one is looked for; farther ones stay.
+const NEAR: usize = 64;
 
 struct Graph {
     /// Every node stands after those it leads to.
@@ -174,12 +176,40 @@ impl Graph {
             graph.root = yes;
         }
         graph.skip_known_tests();
+        graph.merge();
         graph
     }
 
+    /// From the answers up: a test whose ways meet is no test, and of equal
+    /// nodes one is enough.
+    fn merge(&mut self) {
+        let mut moved: Vec<Way> = Vec::with_capacity(self.nodes.len());
+        let to = |way: Way, moved: &[Way]| match way {
+            Way::Node(at) => moved[at as usize],
+            answer => answer,
+        };
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            node.yes = to(node.yes, &moved);
+            node.no = to(node.no, &moved);
+            let node = *node;
+            let near = at.saturating_sub(NEAR);
+            let twin = self.nodes[near..at].iter().rposition(|n| *n == node);
+            moved.push(match twin {
+                _ if node.yes == node.no => node.yes,
+                Some(offset) => moved[near + offset],
+                None => Way::Node(at as u32),
+            });
+        }
+        self.root = to(self.root, &moved);
+    }
+
     fn node(&mut self, word: Word, mask: u32, test: Test, k: u32, yes: Way, no: Way) -> Way {
-        if yes == no {
-            return yes;
+        match (test, k) {
+            _ if yes == no => return yes,
+            (Test::Ge, 0) => return yes,
+            (Test::Gt, u32::MAX) => return no,
+            _ => {}
         }
         self.nodes.push(Node {
             word,

@@ -8,7 +8,7 @@ use libseccomp::{
 };
 use std::io::{Read, Seek};
 use xebec_seccomp::bpf::{Call, Instruction};
-use xebec_seccomp::{Arch, Arg, Profile, Rule, Text};
+use xebec_seccomp::{Action, Arch, Arg, Profile, Rule, Text};
 
 pub fn scmp(arch: Arch) -> Option<ScmpArch> {
     Some(match arch {
@@ -78,9 +78,27 @@ fn compare(arg: &Arg<'_>) -> ScmpArgCompare {
     ScmpArgCompare::new(index, op, datum)
 }
 
-/// Whether libseccomp 2.5.4 has the name in any of its tables.
+/// Whether libseccomp 2.5.4 has the name and gets back to it: it carries a call
+/// from ABI to ABI by the host's number, and a few names x86_64 lacks share one
+/// pseudo number there (sys_debug_setcontext of powerpc does).
 pub fn knows(name: &str) -> bool {
-    ScmpSyscall::from_name(name).is_ok_and(|s| s.as_raw_syscall() != -1)
+    ScmpSyscall::from_name(name)
+        .and_then(|s| s.get_name_by_arch(ScmpArch::X8664))
+        .is_ok_and(|back| back == name)
+        && Arch::ALL.iter().all(|a| same_number(*a, name))
+}
+
+/// Whether both tables give a call the same number on an ABI. Multiplexed
+/// calls have a pseudo number below -100 in libseccomp.
+pub fn same_number(arch: Arch, name: &str) -> bool {
+    let Some(scmp) = scmp(arch) else { return true };
+    let ours = xebec_seccomp::syscall_number(arch, name);
+    let theirs = ScmpSyscall::from_name_by_arch(name, scmp).map(|s| s.as_raw_syscall());
+    match theirs {
+        Ok(number @ -224..=-100) => number > -121 || number < -200,
+        Ok(number) => ours == u32::try_from(number).ok(),
+        Err(_) => true,
+    }
 }
 
 /// A filter context for the profile on a host of the given ABI, the way runc's
@@ -178,9 +196,53 @@ pub fn oracle(
         for i in &mut program {
             i.code = i.code.swap_bytes();
             i.k = i.k.swap_bytes();
+            // A return it had to repeat within reach of a jump is swapped once
+            // too often (2.5.4, only when the host has the other order).
+            if i.code == 0x06 && Action::from_value(i.k).value() != i.k {
+                i.k = i.k.swap_bytes();
+            }
         }
     }
     Ok(program)
+}
+
+/// Whether every comparison of a program always sees the same word. libseccomp
+/// 2.5.4 can jump to a comparison with another word in the accumulator than
+/// the one the comparison is meant for (two ranges of one 64-bit argument are
+/// enough); such a program does not do what its rules say.
+pub fn is_sound(program: &[Instruction]) -> bool {
+    // What the accumulator may hold before each instruction: (word, mask).
+    let mut before: Vec<Option<(u32, u32)>> = vec![None; program.len()];
+    let mut reached = vec![false; program.len()];
+    let mut arrive = |to: usize, holds: (u32, u32), sound: &mut bool| {
+        *sound &= !reached[to]
+            || before[to] == Some(holds)
+            || program[to].code == 0x20
+            || program[to].code == 0x06;
+        reached[to] = true;
+        before[to] = Some(holds);
+        holds
+    };
+    let mut sound = true;
+    let mut states = vec![None; program.len()];
+    states[0] = Some((u32::MAX, u32::MAX));
+    for (at, i) in program.iter().enumerate() {
+        let Some(holds) = states[at] else { continue };
+        let next: Vec<(usize, (u32, u32))> = match i.code {
+            0x20 => vec![(at + 1, (i.k, u32::MAX))],
+            0x54 => vec![(at + 1, (holds.0, holds.1 & i.k))],
+            0x06 => vec![],
+            0x05 => vec![(at + 1 + i.k as usize, holds)],
+            _ => vec![
+                (at + 1 + usize::from(i.jt), holds),
+                (at + 1 + usize::from(i.jf), holds),
+            ],
+        };
+        for (to, holds) in next {
+            states[to] = Some(arrive(to, holds, &mut sound));
+        }
+    }
+    sound
 }
 
 /// runc's patchbpf (1.1.10 and later): the ENOSYS answers that come before
