@@ -9,6 +9,7 @@ mod filter;
 mod hash;
 mod load;
 mod mux;
+mod order;
 mod parse;
 mod profile;
 mod rules;

@@ -4,11 +4,11 @@
 //! drives it (README.md, "What wins"). Pure; no BPF here.
 
 use crate::arch::{Arch, X32_BIT};
+use crate::order::tree_order;
 use crate::parse::{Cond, Op, Parsed, ParsedRule};
 use crate::profile::Profile;
 use crate::table::{self, NameId};
 use crate::{Action, Error, Options, Warning};
-use std::cmp::{Ordering, Reverse};
 
 /// Answer to a call of an ABI the profile does not list: libseccomp's bad
 /// architecture action.
@@ -257,8 +257,7 @@ impl Resolver<'_> {
             .iter()
             .map(|e| effective(chains, *e, wide).collect())
             .collect();
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_by(|&a, &b| precedence(&conds[a], &conds[b]));
+        let order = tree_order(&conds);
         let sorted: Vec<Entry> = order.iter().map(|&at| entries[at]).collect();
         entries.copy_from_slice(&sorted);
         Ok(())
@@ -494,31 +493,4 @@ fn narrow(cond: Cond) -> Cond {
         mask: cond.mask & 0xffff_ffff,
         ..cond
     }
-}
-
-/// The order libseccomp's tree tries rules in: by the first condition that
-/// differs, the higher argument first; then equality before "less" before
-/// "greater"; then the larger value first, the smaller for "less". A rule whose
-/// conditions are the beginning of another's goes before it.
-fn precedence(a: &[Cond], b: &[Cond]) -> Ordering {
-    for (a, b) in a.iter().zip(b) {
-        let order = rank(b).cmp(&rank(a));
-        let order = order.then_with(|| match a.op {
-            Op::Lt | Op::Le => a.datum.cmp(&b.datum),
-            _ => Reverse(a.datum).cmp(&Reverse(b.datum)),
-        });
-        if order != Ordering::Equal {
-            return order;
-        }
-    }
-    a.len().cmp(&b.len())
-}
-
-fn rank(cond: &Cond) -> (u8, u8) {
-    let op = match cond.op {
-        Op::MaskedEq | Op::Eq | Op::Ne => 3,
-        Op::Le | Op::Lt => 2,
-        Op::Ge | Op::Gt => 1,
-    };
-    (cond.arg, op)
 }
