@@ -4,7 +4,9 @@
 mod action;
 mod arch;
 pub mod bpf;
+mod diff;
 mod emit;
+mod explain;
 mod filter;
 mod hash;
 mod load;
@@ -20,6 +22,8 @@ mod tree;
 
 pub use action::Action;
 pub use arch::Arch;
+pub use diff::{Difference, diff};
+pub use explain::{Explanation, Reason, explain};
 pub use filter::{Error, Filter, Options, Warning, compile};
 pub use load::{Errno, load};
 pub use parse::Finding;
