@@ -103,7 +103,7 @@ impl<'p> Claim<'p> {
                 for (parent, name) in made.iter().rev() {
                     // The first error is the one that counts; a directory that somebody
                     // has moved into meanwhile stays theirs.
-                    let _ = parent.rmdir(name).is_ok();
+                    parent.rmdir(name).unwrap_or(());
                 }
                 let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS));
                 if denied && self.plan.may_run_without {
@@ -267,7 +267,7 @@ fn place(dir: &Dir, pid: u32) -> Result<()> {
 impl Leaf<'_> {
     fn apply(&self, write: &Write) -> Result<()> {
         let is_v2 = self.plan.v1.is_empty();
-        if is_v2 && write.harmless && !self.controllers.iter().any(|c| *c == write.controller) {
+        if is_v2 && write.harmless && !self.controllers.contains(&write.controller) {
             return Ok(());
         }
         if let Some((file, limit)) = write.not_below {
@@ -293,7 +293,7 @@ impl Leaf<'_> {
         let call = format!("write({:?}, {value:?})", self.dir.join(file));
         let error = Error::sys(&write.item, call, errno);
         let controller = &write.controller;
-        let absent = self.plan.v1.is_empty() && !self.controllers.iter().any(|c| c == controller);
+        let absent = self.plan.v1.is_empty() && !self.controllers.contains(controller);
         match errno {
             Errno::NOENT if absent && controller != "cgroup" => {
                 error.hint(format!("the {controller} controller is not available in {}", self.dir.path))

@@ -1,0 +1,451 @@
+//! The cgroup module against the kernel, as root, in private mount, PID and cgroup
+//! namespaces: once with a cgroup v2 view of its own, once on the host's own layout.
+//!
+//! Each test starts itself again inside the namespaces; what cannot run there says so.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use xebec::cgroup::{Cgroup, CgroupPlan, DeviceFilter, Layout, Options, Record, plan_cgroup, probe_layout};
+use xebec::config::Config;
+
+const INNER: &str = "XEBEC_TEST_INSIDE";
+const V2_VIEW: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && ";
+const BPFFS: &str = "mount -t bpf none /sys/fs/bpf && ";
+
+/// Runs `body` inside fresh namespaces, after the shell commands of `prepare`. The
+/// outer process only starts the inner one and looks at its end.
+fn inside(test: &str, prepare: &str, body: impl FnOnce()) {
+    if std::env::var_os(INNER).is_some() {
+        return body();
+    }
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIP {test}: needs root");
+    }
+    let script = format!("set -e; {prepare} exec \"$0\" --exact {test} --nocapture --include-ignored");
+    let output = Command::new("unshare")
+        .args(["-m", "-C", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private", "sh", "-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(INNER, "1")
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    eprint!("{err}");
+    assert!(output.status.success(), "{:?}\n{out}", output.status);
+    assert!(out.contains("1 passed"), "the inner test did not run: {out}");
+}
+
+fn name(what: &str) -> String {
+    // Unique among concurrent runs on one host: the PID namespace's inode.
+    let ns = fs::read_link("/proc/self/ns/pid").unwrap();
+    let digits: String = ns.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("xebec-test-{digits}-{what}")
+}
+
+fn config(linux: &str) -> Config<'_> {
+    serde_json::from_str(linux).unwrap()
+}
+
+fn plan(what: &str, layout: &Layout, resources: &str) -> xebec::Result<CgroupPlan> {
+    let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"resources":{resources}}}}}"#);
+    plan_cgroup(&name(what), &config(&text), layout, &Options::default())
+}
+
+fn layout() -> Layout {
+    probe_layout().unwrap()
+}
+
+/// Removes the cgroup whatever happens to the test.
+struct Removed(Record);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let killed = self.0.kill_all(Signal::KILL);
+        let removed = self.0.remove();
+        if !std::thread::panicking() {
+            killed.and(removed).unwrap();
+        }
+    }
+}
+
+fn made(plan: &CgroupPlan) -> (Cgroup<'_>, Removed) {
+    let claim = plan.claim().unwrap();
+    let removed = Removed(plan.record());
+    let cgroup = claim.create().unwrap();
+    cgroup.apply().unwrap();
+    (cgroup, removed)
+}
+
+/// A shell that waits for a line on its stdin and then runs `script`.
+fn shell(script: &str) -> Child {
+    let script = format!("read go; {script}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Runs `script` in the cgroup: exit status and all output.
+fn run_in(cgroup: &Cgroup<'_>, script: &str) -> (Option<i32>, String) {
+    let mut child = shell(script);
+    cgroup.place(child.id(), false).unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn sleeper(cgroup: &Cgroup<'_>) -> Child {
+    let child = Command::new("sleep").arg("1000").spawn().unwrap();
+    cgroup.place(child.id(), false).unwrap();
+    child
+}
+
+fn killed(child: &mut Child) -> bool {
+    child.wait().unwrap().signal() == Some(9)
+}
+
+fn v2_path(record: &Record) -> String {
+    record.v2.clone().unwrap()
+}
+
+#[test]
+fn a_cgroup_is_made_entered_killed_and_removed() {
+    inside("a_cgroup_is_made_entered_killed_and_removed", V2_VIEW, || {
+        let layout = layout();
+        assert_eq!(layout, Layout::V2 { mount: "/sys/fs/cgroup".into() });
+        let plan = plan("life", &layout, "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        let (record, path) = (&removed.0, v2_path(&removed.0));
+        assert!(cgroup.v2().is_some() && !cgroup.has_v1());
+        let mut child = sleeper(&cgroup);
+        assert_eq!(record.procs().unwrap(), [child.id()]);
+        assert_eq!(fs::read_to_string(format!("{path}/cgroup.procs")).unwrap().trim(), child.id().to_string());
+        record.kill_all(Signal::KILL).unwrap();
+        record.remove().unwrap();
+        assert!(!Path::new(&path).exists());
+        assert!(killed(&mut child));
+    });
+}
+
+#[test]
+fn removal_takes_nested_and_threaded_cgroups_along() {
+    inside("removal_takes_nested_and_threaded_cgroups_along", V2_VIEW, || {
+        let plan = plan("nested", &layout(), "{}").unwrap();
+        let (_cgroup, removed) = made(&plan);
+        let path = v2_path(&removed.0);
+        for below in ["a/b/c/d", "a/x", "t/u"] {
+            fs::create_dir_all(format!("{path}/{below}")).unwrap();
+        }
+        fs::write(format!("{path}/t/u/cgroup.type"), "threaded").unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(format!("{path}/a/b/c/cgroup.procs"), child.id().to_string()).unwrap();
+        assert_eq!(removed.0.procs().unwrap(), [child.id()]);
+        removed.0.kill_all(Signal::KILL).unwrap();
+        removed.0.remove().unwrap();
+        assert!(!Path::new(&path).exists());
+        assert!(killed(&mut child));
+    });
+}
+
+#[test]
+fn removal_names_the_processes_that_keep_it_from_succeeding() {
+    inside("removal_names_the_processes_that_keep_it_from_succeeding", V2_VIEW, || {
+        let plan = plan("busy", &layout(), "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        let mut child = sleeper(&cgroup);
+        let start = Instant::now();
+        let error = removed.0.remove().unwrap_err().to_string();
+        assert!(error.contains("EBUSY") && error.contains(&format!("[{}]", child.id())), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+        removed.0.kill_all(Signal::KILL).unwrap();
+        assert!(killed(&mut child));
+    });
+}
+
+#[test]
+fn a_cgroup_in_use_is_refused_and_left_alone() {
+    inside("a_cgroup_in_use_is_refused_and_left_alone", V2_VIEW, || {
+        let plan = plan("used", &layout(), "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        plan.claim().expect("an empty cgroup may be taken");
+        let mut child = sleeper(&cgroup);
+        let error = plan.claim().unwrap_err();
+        assert_eq!(error.kind(), xebec::Kind::Exists);
+        assert!(error.to_string().contains("holds processes"), "{error}");
+        assert!(child.try_wait().unwrap().is_none());
+        removed.0.kill_all(Signal::KILL).unwrap();
+        assert!(killed(&mut child));
+        removed.0.freeze().unwrap();
+        let error = plan.claim().unwrap_err();
+        assert!(error.to_string().contains("is frozen"), "{error}");
+        removed.0.thaw().unwrap();
+    });
+}
+
+#[test]
+fn two_creates_of_one_place_do_not_share_it() {
+    inside("two_creates_of_one_place_do_not_share_it", V2_VIEW, || {
+        let plan = plan("race", &layout(), "{}").unwrap();
+        let (first, second) = (plan.claim().unwrap(), plan.claim().unwrap());
+        let removed = Removed(plan.record());
+        let cgroup = first.create().unwrap();
+        let error = second.create().unwrap_err();
+        assert_eq!(error.kind(), xebec::Kind::Exists, "{error}");
+        assert!(Path::new(&v2_path(&removed.0)).exists(), "the loser must not remove the winner's");
+        drop(cgroup);
+    });
+}
+
+fn ticks(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
+}
+
+fn freeze_and_thaw(layout: &Layout, what: &str) {
+    let plan = plan(what, layout, "{}").unwrap();
+    let (cgroup, removed) = made(&plan);
+    let log = std::env::temp_dir().join(name(what));
+    let mut child = shell(&format!("while :; do printf x >> {}; done", log.display()));
+    cgroup.place(child.id(), false).unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    let moves = |expected: bool| {
+        let (start, before) = (Instant::now(), ticks(&log));
+        let patience = Duration::from_millis(if expected { 5000 } else { 300 });
+        while start.elapsed() < patience && ticks(&log) == before {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        ticks(&log) != before
+    };
+    assert!(moves(true));
+    removed.0.freeze().unwrap();
+    assert!(removed.0.is_frozen().unwrap());
+    assert!(!moves(false), "it runs while frozen");
+    removed.0.thaw().unwrap();
+    assert!(!removed.0.is_frozen().unwrap());
+    assert!(moves(true));
+    // A frozen container can still be killed.
+    removed.0.freeze().unwrap();
+    removed.0.kill_all(Signal::KILL).unwrap();
+    assert!(killed(&mut child));
+    fs::remove_file(log).unwrap();
+}
+
+#[test]
+fn a_frozen_cgroup_stands_still_until_thawed() {
+    inside("a_frozen_cgroup_stands_still_until_thawed", V2_VIEW, || freeze_and_thaw(&layout(), "freeze"));
+}
+
+#[test]
+fn a_limit_without_its_controller_is_an_error_and_no_limit_is_not() {
+    inside("a_limit_without_its_controller_is_an_error_and_no_limit_is_not", V2_VIEW, || {
+        if fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap().contains("memory") {
+            return eprintln!("SKIP: this host has the memory controller in v2");
+        }
+        let layout = layout();
+        let none = r#"{"memory":{"limit":-1,"swap":-1},"pids":{"limit":-1},"cpu":{"shares":0,"quota":-1}}"#;
+        let no_limit = plan("nolimit", &layout, none).unwrap();
+        drop(made(&no_limit));
+        let limited = plan("limit", &layout, r#"{"memory":{"limit":9000000}}"#).unwrap();
+        let error = limited.claim().unwrap().create().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "linux.resources.memory.limit: the memory controller is not in /sys/fs/cgroup/cgroup.controllers; \
+             hint: a cgroup v1 hierarchy may hold it, or the kernel lacks it (/proc/cgroups)"
+        );
+        assert!(!Path::new(&v2_path(&limited.record())).exists());
+        let unknown = plan("unified", &layout, r#"{"unified":{"memory.no_such":"1"}}"#).unwrap();
+        let cgroup = unknown.claim().unwrap().create().unwrap();
+        let _removed = Removed(unknown.record());
+        let error = cgroup.apply().unwrap_err().to_string();
+        assert!(
+            error.contains("linux.resources.unified.memory.no_such: write(") && error.contains("ENOENT"),
+            "{error}"
+        );
+        assert!(error.contains("the memory controller is not available in"), "{error}");
+    });
+}
+
+#[test]
+fn unified_values_are_written_verbatim() {
+    inside("unified_values_are_written_verbatim", V2_VIEW, || {
+        let resources = r#"{"unified":{"cgroup.max.depth":"3","cgroup.max.descendants":"7"}}"#;
+        let plan = plan("verbatim", &layout(), resources).unwrap();
+        let (_cgroup, removed) = made(&plan);
+        let path = v2_path(&removed.0);
+        assert_eq!(fs::read_to_string(format!("{path}/cgroup.max.depth")).unwrap().trim(), "3");
+        assert_eq!(fs::read_to_string(format!("{path}/cgroup.max.descendants")).unwrap().trim(), "7");
+    });
+}
+
+#[test]
+fn a_mount_below_the_hierarchy_is_not_followed() {
+    inside("a_mount_below_the_hierarchy_is_not_followed", V2_VIEW, || {
+        let outer = format!("/sys/fs/cgroup/{}", name("over"));
+        fs::create_dir(&outer).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none", &outer]).status().unwrap();
+        assert!(mounted.success());
+        let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"cgroupsPath":"/{}/c"}}}}"#, name("over"));
+        let plan = plan_cgroup("c", &config(&text), &layout(), &Options::default()).unwrap();
+        let error = plan.claim().unwrap_err().to_string();
+        assert!(error.contains("EXDEV"), "{error}");
+        assert!(!Path::new(&format!("{outer}/c")).exists());
+        assert!(Command::new("umount").arg(&outer).status().unwrap().success());
+        fs::remove_dir(&outer).unwrap();
+    });
+}
+
+#[test]
+fn a_half_made_cgroup_is_removed_from_its_record() {
+    inside("a_half_made_cgroup_is_removed_from_its_record", "", || {
+        let Layout::Hybrid { v1, v2 } = layout() else { return eprintln!("SKIP: not a hybrid host") };
+        let plan = plan("half", &Layout::Hybrid { v1, v2 }, "{}").unwrap();
+        let record = plan.record();
+        // As after a kill -9 between two mkdirs.
+        fs::create_dir(&record.v1[0].1).unwrap();
+        fs::create_dir(&record.v1[2].1).unwrap();
+        record.kill_all(Signal::KILL).unwrap();
+        record.remove().unwrap();
+        assert!(record.v1.iter().all(|(_, path)| !Path::new(path).exists()));
+    });
+}
+
+/// Opens a node of /dev/kmsg's number, which root may open unless a filter says no.
+const OPEN_KMSG: &str = "d=$(mktemp -d); mknod $d/k c 1 11; dd if=$d/k bs=1 count=0 && echo opened; \
+                         rm -r $d; echo >/dev/null && echo null";
+
+fn device_filter(layout: &Layout, what: &str) {
+    let denied = plan(what, layout, r#"{"devices":[]}"#).unwrap();
+    let (cgroup, removed) = made(&denied);
+    let (_, out) = run_in(&cgroup, OPEN_KMSG);
+    assert!(out.contains("not permitted") && !out.contains("opened") && out.contains("null"), "{out}");
+    drop((cgroup, removed));
+    let rules =
+        r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"rw"}]}"#;
+    let allowed = plan(what, layout, rules).unwrap();
+    let (cgroup, _removed) = made(&allowed);
+    let (_, out) = run_in(&cgroup, OPEN_KMSG);
+    assert!(out.contains("opened") && out.contains("null"), "{out}");
+}
+
+#[test]
+fn devices_are_filtered_by_a_program_loaded_directly() {
+    inside("devices_are_filtered_by_a_program_loaded_directly", V2_VIEW, || device_filter(&layout(), "dev"));
+}
+
+#[test]
+fn devices_are_filtered_by_a_pinned_program() {
+    inside("devices_are_filtered_by_a_pinned_program", &format!("{V2_VIEW}{BPFFS}"), || {
+        let layout = layout();
+        for _ in 0..2 {
+            device_filter(&layout, "pin");
+            assert_eq!(fs::read_dir("/sys/fs/bpf/xebec").unwrap().count(), 2);
+        }
+        // A directory that others may write to is not trusted, and not needed.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions("/sys/fs/bpf/xebec", open).unwrap();
+        let plan = plan("pin", &layout, r#"{"devices":[{"allow":true,"type":"b","major":7}]}"#).unwrap();
+        drop(made(&plan));
+        assert_eq!(fs::read_dir("/sys/fs/bpf/xebec").unwrap().count(), 2);
+    });
+}
+
+#[test]
+fn the_verifier_takes_large_rule_sets() {
+    inside("the_verifier_takes_large_rule_sets", V2_VIEW, || {
+        let mut rules = vec![r#"{"allow":false}"#.to_owned()];
+        for i in 0..600 {
+            let (allow, kind) = (i % 3 != 0, if i % 2 == 0 { "c" } else { "b" });
+            let access = ["r", "rw", "rwm", "m"][i % 4];
+            rules.push(format!(r#"{{"allow":{allow},"type":"{kind}","major":{i},"minor":{i},"access":"{access}"}}"#));
+        }
+        let plan = plan("large", &layout(), &format!(r#"{{"devices":[{}]}}"#, rules.join(","))).unwrap();
+        let DeviceFilter::Program { program, .. } = &plan.devices else { panic!("no program") };
+        assert!(program.len() > 3000);
+        drop(made(&plan));
+    });
+}
+
+fn hybrid(test: &str, body: impl FnOnce(&Layout)) {
+    inside(test, "", || match layout() {
+        Layout::V2 { .. } => eprintln!("SKIP {test}: not a hybrid host"),
+        layout => body(&layout),
+    });
+}
+
+#[test]
+fn limits_hold_on_a_hybrid_host() {
+    hybrid("limits_hold_on_a_hybrid_host", |layout| {
+        let resources = r#"{"memory":{"limit":33554432,"reservation":16777216},"pids":{"limit":2},
+            "cpu":{"shares":512,"quota":50000,"period":100000,"cpus":"0"}}"#;
+        let plan = plan("limits", layout, resources).unwrap();
+        let (cgroup, removed) = made(&plan);
+        assert!(cgroup.has_v1());
+        let read = |controller: &str, file: &str| {
+            let (_, path) = removed.0.v1.iter().find(|(c, _)| c.split(',').any(|c| c == controller)).unwrap();
+            fs::read_to_string(format!("{path}/{file}")).unwrap().trim().to_owned()
+        };
+        assert_eq!(read("memory", "memory.limit_in_bytes"), "33554432");
+        assert_eq!(read("memory", "memory.soft_limit_in_bytes"), "16777216");
+        assert_eq!(read("pids", "pids.max"), "2");
+        assert_eq!(read("cpu", "cpu.shares"), "512");
+        assert_eq!(read("cpu", "cpu.cfs_quota_us"), "50000");
+        assert_eq!(read("cpuset", "cpuset.cpus"), "0");
+        assert!(!read("cpuset", "cpuset.mems").is_empty());
+        let (_, out) = run_in(&cgroup, "sleep 1 & sleep 1 & wait");
+        assert!(out.contains("fork"), "pids.max 2 should refuse a third process: {out}");
+        let (_, out) = run_in(&cgroup, "exec nproc");
+        assert_eq!(out.trim(), "1");
+        let (code, out) = run_in(&cgroup, "exec dd if=/dev/zero of=/dev/null bs=100M count=1");
+        assert_eq!(code, None, "dd should be killed for its memory: {out}");
+    });
+}
+
+#[test]
+fn devices_are_filtered_on_a_hybrid_host() {
+    hybrid("devices_are_filtered_on_a_hybrid_host", |layout| device_filter(layout, "v1dev"));
+}
+
+#[test]
+fn pausing_and_killing_work_with_v1_alone() {
+    hybrid("pausing_and_killing_work_with_v1_alone", |layout| {
+        let Layout::Hybrid { v1, .. } = layout.clone() else { unreachable!("checked by hybrid()") };
+        let alone = Layout::Hybrid { v1, v2: None };
+        freeze_and_thaw(&alone, "v1only");
+        let plan = plan("v1kill", &alone, "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        assert!(cgroup.v2().is_none());
+        let mut children: Vec<Child> = (0..5).map(|_| sleeper(&cgroup)).collect();
+        assert_eq!(removed.0.procs().unwrap().len(), 5);
+        removed.0.kill_all(Signal::KILL).unwrap();
+        removed.0.remove().unwrap();
+        assert!(children.iter_mut().all(killed));
+        assert!(removed.0.v1.iter().all(|(_, path)| !Path::new(path).exists()));
+    });
+}
+
+#[test]
+fn a_limit_of_hugetlb_goes_to_the_v2_part() {
+    hybrid("a_limit_of_hugetlb_goes_to_the_v2_part", |layout| {
+        let Layout::Hybrid { v2: Some(root), .. } = layout else { return eprintln!("SKIP: no v2 part") };
+        let root = root.clone();
+        let on = |file: &str| fs::read_to_string(format!("{root}/{file}")).unwrap().contains("hugetlb");
+        if !on("cgroup.controllers") || !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+            return eprintln!("SKIP: hugetlb with 2 MB pages is not in v2");
+        }
+        let before = on("cgroup.subtree_control");
+        let plan = plan("huge", layout, r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#).unwrap();
+        let (_cgroup, removed) = made(&plan);
+        let path = v2_path(&removed.0);
+        for file in ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"] {
+            assert_eq!(fs::read_to_string(format!("{path}/{file}")).unwrap().trim(), "4194304");
+        }
+        drop(removed);
+        if !before {
+            // The host's own switch goes back to where it was.
+            fs::write(format!("{root}/cgroup.subtree_control"), "-hugetlb").unwrap();
+        }
+    });
+}
