@@ -100,10 +100,8 @@ impl<'p> Claim<'p> {
         match self.make_all(&mut made) {
             Ok(cgroup) => Ok(cgroup),
             Err(error) => {
-                for (parent, name) in made.iter().rev() {
-                    // The first error is the one that counts; a directory that somebody
-                    // has moved into meanwhile stays theirs.
-                    parent.rmdir(name).unwrap_or(());
+                for (root, path) in made.iter().rev() {
+                    undo_mkdir(root, path);
                 }
                 let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS));
                 if denied && self.plan.may_run_without {
@@ -114,7 +112,7 @@ impl<'p> Claim<'p> {
         }
     }
 
-    fn make_all(&self, made: &mut Vec<(Dir, String)>) -> Result<Cgroup<'p>> {
+    fn make_all<'c>(&'c self, made: &mut Vec<(&'c Dir, String)>) -> Result<Cgroup<'p>> {
         let mut leaves = Vec::with_capacity(self.roots.len());
         for (hierarchy, (root, there)) in self.plan.hierarchies.iter().zip(&self.roots) {
             let dir = make_leaf(root, &self.plan.path, *there, made)?;
@@ -131,38 +129,52 @@ impl<'p> Claim<'p> {
     }
 }
 
-/// mkdir -p under the root's fd; every made directory is noted with its parent.
-fn make_leaf(root: &Dir, path: &CgroupPath, there: bool, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
-    let mut parent = open(root, ".")?;
-    if !path.ancestors().is_empty() {
-        let above = path.ancestors().join("/");
-        parent = match root.open_below(&above) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => make_ancestors(parent, path, made)?,
-            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {above:?})", root.path), errno)),
-        };
+/// Takes back one mkdir of a create that has failed. That error is the one that
+/// counts, and a directory that somebody has moved into meanwhile stays theirs.
+fn undo_mkdir(root: &Dir, path: &str) {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    if let Ok(parent) = root.open_below(above) {
+        parent.rmdir(name).unwrap_or(());
     }
-    let fresh = parent.mkdir(path.leaf())?;
-    let leaf = open(&parent, path.leaf())?;
-    match (fresh, there) {
-        (true, _) => made.push((parent, path.leaf().to_owned())),
-        (false, true) => {}
-        // It was not there a moment ago: two creates want the same place.
-        (false, false) => return Err(Error::new(Kind::Exists, ITEM, format!("{} is just being made", leaf.path))),
-    }
-    Ok(leaf)
 }
 
-fn make_ancestors(mut dir: Dir, path: &CgroupPath, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
-    for name in path.ancestors() {
-        let fresh = dir.mkdir(name)?;
-        let next = open(&dir, name)?;
-        if fresh {
-            made.push((dir, name.clone()));
+/// mkdir -p under the root's fd; every made directory is noted.
+fn make_leaf<'c>(root: &'c Dir, path: &CgroupPath, there: bool, made: &mut Vec<(&'c Dir, String)>) -> Result<Dir> {
+    let above = path.ancestors().join("/");
+    let opened = match above.is_empty() {
+        true => None,
+        false => match root.open_below(&above) {
+            Ok(dir) => Some(dir),
+            Err(Errno::NOENT) => make_ancestors(root, path, made)?,
+            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {above:?})", root.path), errno)),
+        },
+    };
+    let parent = opened.as_ref().unwrap_or(root);
+    let fresh = parent.mkdir(path.leaf())?;
+    match (fresh, there) {
+        (true, _) => made.push((root, path.to_string()[1..].to_owned())),
+        (false, true) => {}
+        (false, false) => {
+            // It was not there a moment ago: two creates want the same place.
+            return Err(Error::new(Kind::Exists, ITEM, format!("{} is just being made", parent.join(path.leaf()))));
         }
-        dir = next;
     }
-    Ok(dir)
+    open(parent, path.leaf())
+}
+
+fn make_ancestors<'c>(root: &'c Dir, path: &CgroupPath, made: &mut Vec<(&'c Dir, String)>) -> Result<Option<Dir>> {
+    let mut last: Option<Dir> = None;
+    let mut below = String::new();
+    for name in path.ancestors() {
+        below.push_str(if below.is_empty() { "" } else { "/" });
+        below.push_str(name);
+        let dir = last.as_ref().unwrap_or(root);
+        if dir.mkdir(name)? {
+            made.push((root, below.clone()));
+        }
+        last = Some(open(dir, name)?);
+    }
+    Ok(last)
 }
 
 fn open(dir: &Dir, name: &str) -> Result<Dir> {

@@ -252,3 +252,148 @@ impl fmt::Display for CgroupPlan {
         self.warnings.iter().try_for_each(|text| writeln!(f, "  warning: {text}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v1_host(v2: Option<&str>) -> Layout {
+        let hierarchy = |name: &str| Hierarchy {
+            controllers: name.split(',').map(str::to_owned).collect(),
+            mount: format!("/sys/fs/cgroup/{name}"),
+        };
+        let v1 = ["cpu,cpuacct", "memory", "devices", "freezer"].map(hierarchy).to_vec();
+        Layout::Hybrid { v1, v2: v2.map(str::to_owned) }
+    }
+
+    fn v2_host() -> Layout {
+        Layout::V2 { mount: "/sys/fs/cgroup".into() }
+    }
+
+    fn planned(linux: &str, layout: &Layout, options: &Options<'_>) -> String {
+        let text = format!(r#"{{"ociVersion":"1.3.0","linux":{linux}}}"#);
+        let config: Config<'_> = serde_json::from_str(&text).unwrap();
+        match plan_cgroup("c1", &config, layout, options) {
+            Ok(plan) => plan.to_string(),
+            Err(e) => format!("error: {e}\n"),
+        }
+    }
+
+    const LIMITS: &str = r#"{"cgroupsPath":"/pods/c1","resources":{
+        "memory":{"limit":67108864,"swap":67108864,"swappiness":3,"checkBeforeUpdate":true},
+        "cpu":{"shares":1024,"quota":-1},"pids":{"limit":0},
+        "blockIO":{"weight":500},"unified":{"cpuset.cpus.partition":"root","memory.high":"1"}}}"#;
+
+    #[test]
+    fn a_plan_on_cgroup_v2_reads_like_this() {
+        let got = planned(LIMITS, &v2_host(), &Options::default());
+        let (head, tail) = got.split_once("  device program").unwrap();
+        assert_eq!(
+            head,
+            "\
+cgroup /sys/fs/cgroup/pods/c1 (v2)
+  controllers: needs [cpu io memory pids], wants [memory pids cpuset]
+  write pids.max \"0\" (linux.resources.pids.limit)
+  write memory.swap.max \"0\" unless memory.current >= 67108864 (linux.resources.memory.swap)
+  write memory.max \"67108864\" unless memory.current >= 67108864 (linux.resources.memory.limit)
+  write io.bfq.weight \"500\" or io.weight \"4950\" (linux.resources.blockIO.weight)
+  write cpu.weight \"100\" (linux.resources.cpu.shares)
+  write cpu.max \"max 100000\" (linux.resources.cpu.quota)
+  write cpuset.cpus.partition \"root\" (linux.resources.unified.cpuset.cpus.partition)
+  write memory.high \"1\" (linux.resources.unified.memory.high)
+"
+        );
+        let (program, warning) = tail.split_once('\n').unwrap();
+        assert!(program.starts_with(" of ") && program.contains(" instructions, devices-"), "{program}");
+        assert_eq!(warning, "  warning: linux.resources.memory.swappiness has no effect on cgroup v2\n");
+    }
+
+    #[test]
+    fn a_plan_on_a_v1_host_splits_the_values_over_the_hierarchies() {
+        let linux = r#"{"resources":{"memory":{"limit":4096},"cpu":{"shares":2},"pids":{"limit":-1},
+            "hugepageLimits":[{"pageSize":"2MB","limit":9}],"devices":[{"allow":true}]}}"#;
+        assert_eq!(
+            planned(linux, &v1_host(Some("/sys/fs/cgroup/unified")), &Options::default()),
+            "\
+cgroup /sys/fs/cgroup/cpu,cpuacct/c1 (cpu,cpuacct)
+  write cpu.shares \"2\" (linux.resources.cpu.shares)
+cgroup /sys/fs/cgroup/memory/c1 (memory)
+  write memory.limit_in_bytes \"4096\" (linux.resources.memory.limit)
+cgroup /sys/fs/cgroup/devices/c1 (devices)
+  write devices.allow \"a\" (linux.resources.devices)
+cgroup /sys/fs/cgroup/freezer/c1 (freezer)
+cgroup /sys/fs/cgroup/unified/c1 (v2)
+  controllers: needs [hugetlb], wants [pids]
+  write pids.max \"max\" (linux.resources.pids.limit)
+  write hugetlb.2MB.max \"9\" (linux.resources.hugepageLimits[0].limit)
+  write hugetlb.2MB.rsvd.max \"9\" (linux.resources.hugepageLimits[0].limit)
+"
+        );
+    }
+
+    #[test]
+    fn a_limit_without_a_controller_on_a_v1_host_is_an_error_and_no_limit_is_not() {
+        for (resources, want) in [
+            (r#"{"pids":{"limit":9}}"#, "error: linux.resources.pids.limit: this host has no pids controller\n"),
+            (
+                r#"{"network":{"classID":7}}"#,
+                "error: linux.resources.network.classID: this host has no net_cls controller\n",
+            ),
+            (
+                r#"{"unified":{"memory.high":"1"}}"#,
+                "error: linux.resources.unified.memory.high: this host mounts no cgroup v2\n",
+            ),
+        ] {
+            let linux = format!(r#"{{"resources":{resources}}}"#);
+            assert_eq!(planned(&linux, &v1_host(None), &Options::default()), want);
+        }
+        let none =
+            r#"{"resources":{"pids":{"limit":-1},"cpu":{"cpus":""},"network":{"classID":0},"blockIO":{"weight":0}}}"#;
+        assert!(planned(none, &v1_host(None), &Options::default()).starts_with("cgroup /sys"));
+        let nothing = Layout::Hybrid { v1: vec![], v2: None };
+        assert!(planned("{}", &nothing, &Options::default()).starts_with("error: cgroup: this host mounts no cgroups"));
+        assert_eq!(planned("{}", &nothing, &Options { rootless: true, ..Options::default() }), "cgroup: none\n");
+    }
+
+    #[test]
+    fn a_disabled_manager_plans_nothing_but_still_judges_the_config() {
+        let disabled = Options { disabled: true, ..Options::default() };
+        assert_eq!(planned(LIMITS, &v2_host(), &disabled), "cgroup: none\n");
+        assert!(planned(r#"{"cgroupsPath":".."}"#, &v2_host(), &disabled).starts_with("error"));
+    }
+
+    #[test]
+    fn only_a_rootless_container_that_asks_for_nothing_may_run_without_a_cgroup() {
+        let may = |linux: &str, rootless: bool| {
+            let text = format!(r#"{{"ociVersion":"1.3.0","linux":{linux}}}"#);
+            let config: Config<'_> = serde_json::from_str(&text).unwrap();
+            let options = Options { rootless, own_cgroup: Some("/user.slice/s"), ..Options::default() };
+            let plan = plan_cgroup("c1", &config, &v2_host(), &options).unwrap();
+            assert_eq!(plan.path.to_string().starts_with("/user.slice/c1"), rootless && !linux.contains('/'));
+            plan.may_run_without
+        };
+        assert!(may("{}", true));
+        assert!(may(r#"{"resources":{"pids":{"limit":-1}}}"#, true));
+        assert!(!may("{}", false));
+        assert!(!may(r#"{"cgroupsPath":"/x"}"#, true));
+        assert!(!may(r#"{"resources":{"pids":{"limit":5}}}"#, true));
+        assert!(!may(r#"{"resources":{"unified":{"cgroup.max.depth":"5"}}}"#, true));
+    }
+
+    #[test]
+    fn the_cgroup_goes_to_the_containers_root_only_with_a_writable_mount() {
+        let owner = |options: &str, namespaces: &str| {
+            let text = format!(
+                r#"{{"ociVersion":"1.3.0","mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":[{options}]}}],
+                "process":{{"cwd":"/","user":{{"uid":5}}}},
+                "linux":{{"namespaces":[{namespaces}],"uidMappings":[{{"containerID":0,"hostID":1000,"size":10}}]}}}}"#
+            );
+            plan_owner(&serde_json::from_str(&text).unwrap())
+        };
+        let both = r#"{"type":"user"},{"type":"cgroup"}"#;
+        assert_eq!(owner(r#""rw""#, both), Some(1005));
+        assert_eq!(owner(r#""ro""#, both), None);
+        assert_eq!(owner("", r#"{"type":"user"}"#), None);
+        assert_eq!(owner("", r#"{"type":"user"},{"type":"cgroup","path":"/proc/1/ns/cgroup"}"#), None);
+    }
+}

@@ -134,7 +134,7 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
 /// The processes of `dir` and the cgroups below it; 0 for one without a number here.
 pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
     let failed = |call: &str, name: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(name)), errno);
-    let mut pids: Vec<u32> = match dir.read("cgroup.procs") {
+    let mut pids: Vec<u32> = match dir.read_list("cgroup.procs") {
         Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
         // EOPNOTSUPP: a threaded cgroup, whose processes the domain above lists.
         // ENODEV, ENOENT: removed meanwhile.
