@@ -10,8 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use xebec::cgroup::{Cgroup, CgroupPlan, DeviceFilter, Layout, Options, Record, plan_cgroup, probe_layout};
-use xebec::config::Config;
+use xebec::cgroup::{
+    Cgroup, CgroupPlan, DeviceFilter, Layout, Options, Record, plan_cgroup, plan_update, probe_layout,
+};
+use xebec::config::{Config, Resources};
 
 const INNER: &str = "XEBEC_TEST_INSIDE";
 const V2_VIEW: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && ";
@@ -447,5 +449,86 @@ fn a_limit_of_hugetlb_goes_to_the_v2_part() {
             // The host's own switch goes back to where it was.
             fs::write(format!("{root}/cgroup.subtree_control"), "-hugetlb").unwrap();
         }
+    });
+}
+
+#[test]
+fn a_further_process_enters_the_container_and_nothing_else() {
+    inside("a_further_process_enters_the_container_and_nothing_else", V2_VIEW, || {
+        let layout = layout();
+        let plan = plan("join", &layout, "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        let record = &removed.0;
+        let path = v2_path(record);
+        fs::create_dir_all(format!("{path}/sub/one")).unwrap();
+        fs::create_dir(format!("{path}-alike")).unwrap();
+        for outside in ["..", "sub/../..", "../alike", "/../x"] {
+            let error = record.join(Some(outside)).unwrap_err().to_string();
+            assert!(error.contains("holds `..`"), "{outside}: {error}");
+        }
+        let absent = record.join(Some("none")).unwrap_err().to_string();
+        assert!(absent.starts_with("--cgroup: openat2(") && absent.contains("ENOENT"), "{absent}");
+        let mut child = sleeper(&cgroup);
+        let procs = |dir: &str| fs::read_to_string(format!("{dir}/cgroup.procs")).unwrap().trim().to_owned();
+        record.join(Some("/sub/one")).unwrap().place(child.id(), false).unwrap();
+        assert_eq!(procs(&format!("{path}/sub/one")), child.id().to_string());
+        let mut second = Command::new("sleep").arg("1000").spawn().unwrap();
+        record.join_init(child.id(), &layout).unwrap().place(second.id(), false).unwrap();
+        assert!(procs(&format!("{path}/sub/one")).contains(&second.id().to_string()));
+        // A cgroup whose name only begins like the container's is not the container's.
+        fs::write(format!("{path}-alike/cgroup.procs"), child.id().to_string()).unwrap();
+        let error = record.join_init(child.id(), &layout).unwrap_err().to_string();
+        assert!(error.contains("not below the container's"), "{error}");
+        fs::write(format!("{path}/cgroup.procs"), child.id().to_string()).unwrap();
+        fs::remove_dir(format!("{path}-alike")).unwrap();
+        record.kill_all(Signal::KILL).unwrap();
+        assert!(killed(&mut child) && killed(&mut second));
+    });
+}
+
+#[test]
+fn a_signal_reaches_every_process_below() {
+    inside("a_signal_reaches_every_process_below", V2_VIEW, || {
+        let plan = plan("signal", &layout(), "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        fs::create_dir(format!("{}/sub", v2_path(&removed.0))).unwrap();
+        let (mut one, mut two) = (sleeper(&cgroup), sleeper(&cgroup));
+        removed.0.join(Some("sub")).unwrap().place(two.id(), false).unwrap();
+        removed.0.kill_all(Signal::TERM).unwrap();
+        assert_eq!(one.wait().unwrap().signal(), Some(15));
+        assert_eq!(two.wait().unwrap().signal(), Some(15));
+        assert!(!removed.0.is_frozen().unwrap());
+    });
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    hybrid("an_update_changes_what_it_names_and_nothing_else", |layout| {
+        let resources = r#"{"memory":{"limit":33554432},"pids":{"limit":20},"cpu":{"shares":512}}"#;
+        let plan = plan("update", layout, resources).unwrap();
+        let (cgroup, removed) = made(&plan);
+        let read = |controller: &str, file: &str| {
+            let (_, path) = removed.0.v1.iter().find(|(c, _)| c.split(',').any(|c| c == controller)).unwrap();
+            fs::read_to_string(format!("{path}/{file}")).unwrap().trim().to_owned()
+        };
+        let devices = read("devices", "devices.list");
+        let update = |text: &str| -> xebec::Result<()> {
+            let resources: Resources<'_> = serde_json::from_str(text).unwrap();
+            let plan = plan_update(&removed.0, &resources, layout)?;
+            plan.open()?.apply()
+        };
+        update(r#"{"pids":{"limit":-1},"memory":{"limit":67108864}}"#).unwrap();
+        assert_eq!(read("pids", "pids.max"), "max");
+        assert_eq!(read("memory", "memory.limit_in_bytes"), "67108864");
+        assert_eq!(read("cpu", "cpu.shares"), "512");
+        assert_eq!(read("devices", "devices.list"), devices);
+        drop(cgroup);
+        let error = update(r#"{"pids":{"limit":-7}}"#).unwrap_err().to_string();
+        assert_eq!(error, "linux.resources.pids.limit: -7 is neither a limit nor -1");
+        let error = update(r#"{"cpu":{"quota":1,"period":1000}}"#).unwrap_err().to_string();
+        assert!(error.contains("cfs_quota_us\", \"1\"): Invalid argument (EINVAL); hint:"), "{error}");
+        let gone = Record::default();
+        let error = plan_update(&gone, &Resources::default(), layout).unwrap_err().to_string();
+        assert_eq!(error, "cgroup: this container has no cgroup of its own to update");
     });
 }

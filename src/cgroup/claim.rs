@@ -54,6 +54,23 @@ impl CgroupPlan {
         Record { v2, v1 }
     }
 
+    /// Opens the cgroup of a container that has one, to apply an update's plan
+    /// ([`super::plan_update`]). Switches on controllers that the update needs.
+    pub fn open(&self) -> Result<Cgroup<'_>> {
+        let mut leaves = Vec::with_capacity(self.hierarchies.len());
+        for hierarchy in &self.hierarchies {
+            let failed = |path: &str, errno| Error::sys("cgroup", format!("open({path:?})"), errno);
+            let root = Dir::open(&hierarchy.mount).map_err(|errno| failed(&hierarchy.mount, errno))?;
+            let dir = open(&root, &self.path.to_string()[1..])?;
+            let controllers = match hierarchy.v1.is_empty() {
+                true => controllers::enable(&root, &self.path, &dir, &hierarchy.writes)?,
+                false => Vec::new(),
+            };
+            leaves.push(Leaf { plan: hierarchy, dir, controllers });
+        }
+        Ok(Cgroup { plan: self, leaves })
+    }
+
     /// Looks whether the place is free: absent, or an empty cgroup that is not frozen
     /// (config-linux.md, "Control groups"). Makes nothing. Store [`CgroupPlan::record`]
     /// between this and [`Claim::create`].
@@ -224,21 +241,17 @@ impl Cgroup<'_> {
     /// Moves process `pid` into every v1 hierarchy, and into the v2 one unless it was
     /// born there. Each move waits for RCU, up to milliseconds.
     pub fn place(&self, pid: u32, born_in_v2: bool) -> Result<()> {
-        for leaf in &self.leaves {
-            if !(born_in_v2 && leaf.plan.v1.is_empty()) {
-                place(&leaf.dir, pid)?;
-            }
-        }
-        Ok(())
+        // v2 first: a create killed in the middle leaves a process that cgroup.kill finds.
+        let (v2, v1): (Vec<_>, Vec<_>) = self.leaves.iter().partition(|leaf| leaf.plan.v1.is_empty());
+        let v2 = v2.into_iter().filter(|_| !born_in_v2);
+        v2.chain(v1).try_for_each(|leaf| super::join::place(&leaf.dir, pid))
     }
 
     /// Writes the values, puts the device filter in force, hands the cgroup over to its
     /// owner. Before the container's own code runs.
     pub fn apply(&self) -> Result<()> {
         for leaf in &self.leaves {
-            for write in &leaf.plan.writes.list {
-                leaf.apply(write)?;
-            }
+            leaf.apply_all()?;
         }
         let Some(v2) = self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()) else { return Ok(()) };
         if let DeviceFilter::Program { program, pin, may_be_missing } = &self.plan.devices {
@@ -257,26 +270,21 @@ impl Cgroup<'_> {
     }
 }
 
-/// Moves one process into one cgroup.
-fn place(dir: &Dir, pid: u32) -> Result<()> {
-    // EINVAL: the kernel has not finished making the task (TASK_NEW); it soon will.
-    let mut tries = 5;
-    loop {
-        match dir.write("cgroup.procs", &pid.to_string()) {
-            Err(Errno::INVAL) if tries > 0 => {
-                tries -= 1;
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            other => {
-                let failed =
-                    |errno| Error::sys("cgroup", format!("write({:?}, \"{pid}\")", dir.join("cgroup.procs")), errno);
-                return other.map_err(failed);
+impl Leaf<'_> {
+    /// Writes the values in order. Some depend on each other in a way that changes with
+    /// what was there before (memory and memory+swap, quota and burst): what the kernel
+    /// refuses with EINVAL is tried once more after the rest.
+    fn apply_all(&self) -> Result<()> {
+        let mut refused = Vec::new();
+        for write in &self.plan.writes.list {
+            match self.apply(write) {
+                Err(error) if error.errno() == Some(Errno::INVAL) => refused.push(write),
+                other => other?,
             }
         }
+        refused.into_iter().try_for_each(|write| self.apply(write))
     }
-}
 
-impl Leaf<'_> {
     fn apply(&self, write: &Write) -> Result<()> {
         let is_v2 = self.plan.v1.is_empty();
         if is_v2 && write.harmless && !self.controllers.contains(&write.controller) {

@@ -12,6 +12,7 @@ mod device_emulator;
 mod devices;
 mod dir;
 mod freeze;
+mod join;
 mod layout;
 mod path;
 mod plan;
@@ -22,8 +23,9 @@ mod v2;
 mod values;
 
 pub use claim::{Cgroup, Claim};
+pub use join::Join;
 pub use layout::{Hierarchy, Layout, probe_layout, probe_own_cgroup};
 pub use path::CgroupPath;
-pub use plan::{CgroupPlan, DeviceFilter, HierarchyPlan, Options, plan_cgroup};
+pub use plan::{CgroupPlan, DeviceFilter, HierarchyPlan, Options, plan_cgroup, plan_update};
 pub use record::Record;
 pub use values::{Write, Writes};

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::devices::{self, Rule};
 use super::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
+use super::record::Record;
 use super::values::{Write, Writes};
 use super::{v1, v2};
 use crate::config::{Config, Resources};
@@ -99,6 +100,39 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
     plan_devices(&mut plan, &rules, options.rootless)?;
     let limits = plan.hierarchies.iter().any(|h| !h.writes.needs().is_empty()) || !resources.unified.is_empty();
     plan.may_run_without = options.rootless && configured.is_none_or(str::is_empty) && !limits;
+    Ok(plan)
+}
+
+/// Plans an update of the values of the container whose cgroup is `record`.
+///
+/// What `resources` leaves out stays as it is; devices and ownership stay too. Memory
+/// and swap depend on each other: the caller fills in the one it knows. Errors are
+/// those of [`plan_cgroup`], and a record that does not fit `layout`.
+pub fn plan_update(record: &Record, resources: &Resources<'_>, layout: &Layout) -> Result<CgroupPlan> {
+    let mount = match layout {
+        Layout::V2 { mount } => Some((mount, record.v2.as_ref())),
+        Layout::Hybrid { v1, v2 } => match (v2, v1.first()) {
+            (Some(mount), _) => Some((mount, record.v2.as_ref())),
+            (None, Some(first)) => Some((&first.mount, record.v1.first().map(|(_, path)| path))),
+            (None, None) => None,
+        },
+    };
+    let below = mount.and_then(|(mount, path)| path?.strip_prefix(mount.as_str()));
+    let Some(below) = below.filter(|below| below.starts_with('/')) else {
+        return Err(Error::invalid("cgroup", "this container has no cgroup of its own to update"));
+    };
+    let mut plan = CgroupPlan {
+        path: CgroupPath::plan(Some(below), "", None)?,
+        hierarchies: Vec::new(),
+        devices: DeviceFilter::None,
+        owner: None,
+        may_run_without: false,
+        warnings: Vec::new(),
+    };
+    match layout {
+        Layout::V2 { mount } => plan_v2(&mut plan, mount, &[], resources)?,
+        Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, false)?,
+    }
     Ok(plan)
 }
 
