@@ -428,6 +428,29 @@ fn pausing_and_killing_work_with_v1_alone() {
     });
 }
 
+/// A cgroup that holds processes cannot hand controllers down; the error says so and
+/// nothing is left.
+fn busy_parent(layout: &Layout, root: &str) {
+    let parent = format!("{root}/{}", name("parent"));
+    fs::create_dir(&parent).unwrap();
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(format!("{parent}/cgroup.procs"), child.id().to_string()).unwrap();
+    let text = format!(
+        r#"{{"ociVersion":"1.3.0","linux":{{"cgroupsPath":"/{}/a/b",
+        "resources":{{"hugepageLimits":[{{"pageSize":"2MB","limit":0}}]}}}}}}"#,
+        name("parent")
+    );
+    let plan = plan_cgroup("c", &config(&text), layout, &Options::default()).unwrap();
+    let error = plan.claim().unwrap().create().unwrap_err().to_string();
+    assert!(error.contains("EBUSY") && error.contains("holds processes, so it cannot hand controllers"), "{error}");
+    assert!(!Path::new(&format!("{parent}/a")).exists(), "ancestors made by a failed create are left");
+    assert!(plan.record().v1.iter().all(|(_, path)| !Path::new(path).parent().unwrap().parent().unwrap().exists()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let record = Record { v2: Some(parent), v1: vec![] };
+    record.remove().unwrap();
+}
+
 #[test]
 fn a_limit_of_hugetlb_goes_to_the_v2_part() {
     hybrid("a_limit_of_hugetlb_goes_to_the_v2_part", |layout| {
@@ -445,6 +468,7 @@ fn a_limit_of_hugetlb_goes_to_the_v2_part() {
             assert_eq!(fs::read_to_string(format!("{path}/{file}")).unwrap().trim(), "4194304");
         }
         drop(removed);
+        busy_parent(layout, &root);
         if !before {
             // The host's own switch goes back to where it was.
             fs::write(format!("{root}/cgroup.subtree_control"), "-hugetlb").unwrap();
@@ -530,5 +554,75 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         let gone = Record::default();
         let error = plan_update(&gone, &Resources::default(), layout).unwrap_err().to_string();
         assert_eq!(error, "cgroup: this container has no cgroup of its own to update");
+    });
+}
+
+#[test]
+fn without_rights_only_a_rootless_container_that_asks_for_nothing_runs() {
+    inside("without_rights_only_a_rootless_container_that_asks_for_nothing_runs", V2_VIEW, || {
+        let layout = layout();
+        let rootless = Options { rootless: true, own_cgroup: Some("/x"), ..Options::default() };
+        let planned = |linux: &str, options: &Options<'_>| {
+            let text = format!(r#"{{"ociVersion":"1.3.0","linux":{linux}}}"#);
+            plan_cgroup(&name("rootless"), &config(&text), &layout, options).unwrap()
+        };
+        let nothing = planned("{}", &rootless);
+        let path = planned(r#"{"cgroupsPath":"/xebec-test-none"}"#, &rootless);
+        let limit = planned(r#"{"resources":{"unified":{"cgroup.max.depth":"1"}}}"#, &rootless);
+        let root = planned("{}", &Options::default());
+        let (ours, theirs) = (nothing.claim().unwrap(), root.claim().unwrap());
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(65534)).unwrap();
+        let without = ours.create().unwrap();
+        assert!(without.is_none() && without.v2().is_none());
+        without.apply().unwrap();
+        without.place(1, false).unwrap();
+        for plan in [&path, &limit] {
+            let error = plan.claim().unwrap().create().unwrap_err().to_string();
+            assert!(error.starts_with("cgroup: mkdir(") && error.contains("EACCES"), "{error}");
+        }
+        assert!(theirs.create().is_err());
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
+    });
+}
+
+#[test]
+fn a_refused_device_program_is_an_error_unless_rootless() {
+    inside("a_refused_device_program_is_an_error_unless_rootless", V2_VIEW, || {
+        for rootless in [false, true] {
+            let text = r#"{"ociVersion":"1.3.0","linux":{}}"#;
+            let options = Options { rootless, ..Options::default() };
+            let plan = plan_cgroup(&name("refused"), &config(text), &layout(), &options).unwrap();
+            let cgroup = plan.claim().unwrap().create().unwrap();
+            let _removed = Removed(plan.record());
+            nix::unistd::seteuid(nix::unistd::Uid::from_raw(65534)).unwrap();
+            let applied = cgroup.apply();
+            nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
+            match applied {
+                Ok(()) => assert!(rootless, "a container without its device filter"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!rootless && error.starts_with("linux.resources.devices: bpf(BPF_PROG_LOAD"), "{error}");
+                    assert!(error.contains("EPERM") && error.contains("CAP_BPF"), "{error}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_containers_root_gets_the_files_of_delegation_only() {
+    inside("the_containers_root_gets_the_files_of_delegation_only", V2_VIEW, || {
+        let text = r#"{"ociVersion":"1.3.0","mounts":[{"destination":"/sys/fs/cgroup","type":"cgroup"}],
+            "linux":{"namespaces":[{"type":"user"},{"type":"cgroup"}],
+            "uidMappings":[{"containerID":0,"hostID":70000,"size":10}]}}"#;
+        let plan = plan_cgroup(&name("owner"), &config(text), &layout(), &Options::default()).unwrap();
+        let (_cgroup, removed) = made(&plan);
+        let path = v2_path(&removed.0);
+        let owner = |file: &str| std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("{path}{file}")).unwrap());
+        for file in ["", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"] {
+            assert_eq!(owner(file), 70000, "{file}");
+        }
+        assert_eq!(owner("/cgroup.max.depth"), 0);
+        assert_eq!(owner("/cgroup.freeze"), 0);
     });
 }
