@@ -626,3 +626,47 @@ fn the_containers_root_gets_the_files_of_delegation_only() {
         assert_eq!(owner("/cgroup.freeze"), 0);
     });
 }
+
+fn busy_stats(layout: &Layout, what: &str) -> serde_json::Value {
+    let plan = plan(what, layout, "{}").unwrap();
+    let (cgroup, removed) = made(&plan);
+    let mut child =
+        shell("x=0123456789abcdef; for i in 1 2 3 4 5 6 7 8 9 0 a b c d e f; do x=$x$x; done; while :; do :; done");
+    cgroup.place(child.id(), false).unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    let start = Instant::now();
+    let total = || removed.0.stats().unwrap().cpu.usage.total;
+    while total() < 50_000_000 && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stats = removed.0.stats().unwrap();
+    assert!(stats.cpu.usage.total >= 50_000_000, "{stats:?}");
+    assert!(stats.cpu.usage.user > 0 && stats.cpu.usage.user <= stats.cpu.usage.total + 10_000_000, "{stats:?}");
+    removed.0.kill_all(Signal::KILL).unwrap();
+    child.wait().unwrap();
+    serde_json::to_value(&stats).unwrap()
+}
+
+#[test]
+fn statistics_come_from_v2() {
+    inside("statistics_come_from_v2", V2_VIEW, || {
+        let stats = busy_stats(&layout(), "stats");
+        if Path::new("/proc/pressure/cpu").exists() {
+            assert!(stats["cpu"]["psi"]["some"]["total"].is_u64(), "{stats}");
+        }
+        let gone = Record { v2: Some("/sys/fs/cgroup/none".into()), v1: vec![] };
+        assert!(gone.stats().unwrap_err().to_string().contains("ENOENT"));
+    });
+}
+
+#[test]
+fn statistics_come_from_v1() {
+    hybrid("statistics_come_from_v1", |layout| {
+        let stats = busy_stats(layout, "stats");
+        assert_eq!(stats["pids"]["current"], 1, "{stats}");
+        assert!(stats["memory"]["usage"]["usage"].as_u64() > Some(0), "{stats}");
+        assert!(stats["memory"]["raw"]["rss"].is_u64(), "{stats}");
+        assert_eq!(stats["cpu"]["usage"]["percpu"].as_array().map(Vec::is_empty), Some(false), "{stats}");
+        assert_eq!(stats["cpuset"]["cpus"][0], 0, "{stats}");
+    });
+}

@@ -3,7 +3,6 @@
 //! Pure. `create` does what is written here, in this order; `xebec plan` prints it.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::devices::{self, Rule};
 use super::layout::{Hierarchy, Layout};
@@ -228,19 +227,17 @@ fn plan_devices(plan: &mut CgroupPlan, rules: &[Rule], rootless: bool) -> Result
     Ok(())
 }
 
-/// A name for a program in bpffs: 128 bits over its instructions. The name guards
-/// against accidents only; the directory is writable for its owner alone.
+/// A name for a program in bpffs: 128 bits (FNV-1a) over its instructions. The name
+/// guards against accidents only; the directory is writable for its owner alone.
 fn pin_name(program: &[Insn]) -> String {
-    let half = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        seed.hash(&mut hasher);
-        program.len().hash(&mut hasher);
-        for insn in program {
-            (insn.code, insn.regs, insn.off, insn.imm).hash(&mut hasher);
-        }
-        hasher.finish()
-    };
-    format!("devices-{:016x}{:016x}", half(1), half(2))
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
+    let bytes = program.iter().flat_map(|insn| {
+        let (off, imm) = (insn.off.to_le_bytes(), insn.imm.to_le_bytes());
+        [insn.code, insn.regs, off[0], off[1], imm[0], imm[1], imm[2], imm[3]]
+    });
+    let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    format!("devices-{hash:032x}")
 }
 
 /// The host user who gets the cgroup: the container's root, when the container has a
