@@ -154,6 +154,28 @@ fn removal_takes_nested_and_threaded_cgroups_along() {
 }
 
 #[test]
+fn a_container_in_a_threaded_cgroup_is_killed_and_removed() {
+    // cgroup.kill and cgroup.procs refuse such a cgroup: this is also the way without
+    // cgroup.kill (kernels before 5.14).
+    inside("a_container_in_a_threaded_cgroup_is_killed_and_removed", V2_VIEW, || {
+        let plan = plan("threaded", &layout(), "{}").unwrap();
+        let (cgroup, removed) = made(&plan);
+        let path = v2_path(&removed.0);
+        fs::write(format!("{path}/cgroup.type"), "threaded").unwrap();
+        let mut children: Vec<Child> = (0..3).map(|_| sleeper(&cgroup)).collect();
+        assert!(fs::write(format!("{path}/cgroup.kill"), "1").is_err());
+        let mut pids: Vec<u32> = children.iter().map(Child::id).collect();
+        pids.sort_unstable();
+        assert_eq!(removed.0.procs().unwrap(), pids);
+        assert!(plan.claim().is_err(), "a threaded cgroup with processes is in use");
+        removed.0.kill_all(Signal::KILL).unwrap();
+        removed.0.remove().unwrap();
+        assert!(!Path::new(&path).exists());
+        assert!(children.iter_mut().all(killed));
+    });
+}
+
+#[test]
 fn removal_names_the_processes_that_keep_it_from_succeeding() {
     inside("removal_names_the_processes_that_keep_it_from_succeeding", V2_VIEW, || {
         let plan = plan("busy", &layout(), "{}").unwrap();

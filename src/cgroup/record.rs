@@ -165,9 +165,11 @@ pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
     let failed = |call: &str, name: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(name)), errno);
     let mut pids: Vec<u32> = match dir.read_list("cgroup.procs") {
         Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
-        // EOPNOTSUPP: a threaded cgroup, whose processes the domain above lists.
-        // ENODEV, ENOENT: removed meanwhile.
-        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => Vec::new(),
+        // EOPNOTSUPP: a threaded cgroup; the caller may have made ours one. (The container
+        // cannot: a cgroup with processes does not become threaded.)
+        Err(Errno::OPNOTSUPP) => threads_owners(dir),
+        // Removed meanwhile.
+        Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
         Err(errno) => return Err(failed("read", "cgroup.procs", errno)),
     };
     let children = match dir.children() {
@@ -182,6 +184,18 @@ pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
         }
     }
     Ok(pids)
+}
+
+/// The processes whose threads are in a threaded cgroup. What vanishes is left out.
+fn threads_owners(dir: &Dir) -> Vec<u32> {
+    let owner = |tid: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    };
+    let threads = dir.read_list("cgroup.threads").unwrap_or_default();
+    let mut pids: Vec<u32> = threads.lines().filter_map(owner).collect();
+    pids.dedup();
+    pids
 }
 
 /// rmdir, by way of what keeps it from succeeding.
