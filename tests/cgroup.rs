@@ -692,3 +692,30 @@ fn statistics_come_from_v1() {
         assert_eq!(stats["cpuset"]["cpus"][0], 0, "{stats}");
     });
 }
+
+#[test]
+fn a_rootless_container_uses_the_hierarchies_it_may() {
+    hybrid("a_rootless_container_uses_the_hierarchies_it_may", |layout| {
+        let Layout::Hybrid { v1, .. } = layout else { unreachable!("checked by hybrid()") };
+        let pids = v1.iter().find(|h| h.controllers.iter().any(|c| c == "pids")).unwrap();
+        let delegated = format!("{}/{}", pids.mount, name("delegated"));
+        fs::create_dir(&delegated).unwrap();
+        std::os::unix::fs::chown(&delegated, Some(65534), None).unwrap();
+        let own = format!("/{}/self", name("delegated"));
+        let options = Options { rootless: true, own_cgroup: Some(&own), ..Options::default() };
+        let text = r#"{"ociVersion":"1.3.0","linux":{"resources":{"pids":{"limit":7}}}}"#;
+        let limited = plan_cgroup("c", &config(text), layout, &options).unwrap();
+        let text = r#"{"ociVersion":"1.3.0","linux":{"resources":{"cpu":{"shares":7}}}}"#;
+        let beyond = plan_cgroup("d", &config(text), layout, &options).unwrap();
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(65534)).unwrap();
+        let cgroup = limited.claim().unwrap().create().unwrap();
+        cgroup.apply().unwrap();
+        assert_eq!(fs::read_to_string(format!("{delegated}/c/pids.max")).unwrap().trim(), "7");
+        let error = beyond.claim().unwrap().create().unwrap_err().to_string();
+        assert!(error.contains("EACCES"), "{error}");
+        limited.record().remove().unwrap();
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
+        assert_eq!(fs::read_dir(&delegated).unwrap().flatten().filter(|e| e.path().is_dir()).count(), 0);
+        fs::remove_dir(delegated).unwrap();
+    });
+}

@@ -117,13 +117,7 @@ impl<'p> Claim<'p> {
         match self.make_all(&mut made) {
             Ok(cgroup) => Ok(cgroup),
             Err(error) => {
-                for (root, path) in made.iter().rev() {
-                    undo_mkdir(root, path);
-                }
-                let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS));
-                if denied && self.plan.may_run_without {
-                    return Ok(Cgroup { plan: self.plan, leaves: Vec::new() });
-                }
+                undo(&made);
                 Err(error)
             }
         }
@@ -132,7 +126,15 @@ impl<'p> Claim<'p> {
     fn make_all<'c>(&'c self, made: &mut Vec<(&'c Dir, String)>) -> Result<Cgroup<'p>> {
         let mut leaves = Vec::with_capacity(self.roots.len());
         for (hierarchy, (root, there)) in self.plan.hierarchies.iter().zip(&self.roots) {
-            let dir = make_leaf(root, &self.plan.path, *there, made)?;
+            let before = made.len();
+            let dir = match make_leaf(root, &self.plan.path, *there, made) {
+                Err(error) if hierarchy.may_be_missing && is_denied(&error) => {
+                    undo(&made[before..]);
+                    made.truncate(before);
+                    continue;
+                }
+                other => other?,
+            };
             if hierarchy.v1.iter().any(|c| c == "cpuset") {
                 fill_cpuset(root, &self.plan.path)?;
             }
@@ -146,12 +148,18 @@ impl<'p> Claim<'p> {
     }
 }
 
-/// Takes back one mkdir of a create that has failed. That error is the one that
+fn is_denied(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+}
+
+/// Takes back what a failed create has made. That create's error is the one that
 /// counts, and a directory that somebody has moved into meanwhile stays theirs.
-fn undo_mkdir(root: &Dir, path: &str) {
-    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
-    if let Ok(parent) = root.open_below(above) {
-        parent.rmdir(name).unwrap_or(());
+fn undo(made: &[(&Dir, String)]) {
+    for (root, path) in made.iter().rev() {
+        let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+        if let Ok(parent) = root.open_below(above) {
+            parent.rmdir(name).unwrap_or(());
+        }
     }
 }
 

@@ -37,8 +37,6 @@ pub struct CgroupPlan {
     pub devices: DeviceFilter,
     /// The host user who gets the cgroup (config-linux.md, "Cgroup ownership").
     pub owner: Option<u32>,
-    /// Run without a cgroup where none may be made: rootless, no path, no limit.
-    pub may_run_without: bool,
     /// Values without effect; for the log.
     pub warnings: Vec<String>,
 }
@@ -52,6 +50,9 @@ pub struct HierarchyPlan {
     pub v1: Vec<String>,
     /// The values.
     pub writes: Writes,
+    /// Go on without this one where it may not be made: rootless, and neither a path
+    /// nor a limit here was asked for.
+    pub may_be_missing: bool,
 }
 
 /// The device filter of cgroup v2.
@@ -83,7 +84,6 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: plan_owner(config),
-        may_run_without: false,
         warnings: Vec::new(),
     };
     let none = Resources::default();
@@ -97,8 +97,11 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
         Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, options.rootless)?,
     }
     plan_devices(&mut plan, &rules, options.rootless)?;
-    let limits = plan.hierarchies.iter().any(|h| !h.writes.needs().is_empty()) || !resources.unified.is_empty();
-    plan.may_run_without = options.rootless && configured.is_none_or(str::is_empty) && !limits;
+    for hierarchy in &mut plan.hierarchies {
+        let unified = hierarchy.writes.list.iter().any(|write| write.unified);
+        let asked = !configured.is_none_or(str::is_empty) || unified || !hierarchy.writes.needs().is_empty();
+        hierarchy.may_be_missing = options.rootless && !asked;
+    }
     Ok(plan)
 }
 
@@ -125,7 +128,6 @@ pub fn plan_update(record: &Record, resources: &Resources<'_>, layout: &Layout) 
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: None,
-        may_run_without: false,
         warnings: Vec::new(),
     };
     match layout {
@@ -150,7 +152,7 @@ fn plan_v2(plan: &mut CgroupPlan, mount: &str, v1: &[Hierarchy], resources: &Res
         writes.warn("linux.resources.network has no effect on cgroup v2");
     }
     plan.warnings.append(&mut writes.warnings);
-    plan.hierarchies.push(HierarchyPlan { mount: mount.to_owned(), v1: Vec::new(), writes });
+    plan.hierarchies.push(HierarchyPlan { mount: mount.to_owned(), v1: Vec::new(), writes, may_be_missing: false });
     Ok(())
 }
 
@@ -168,7 +170,7 @@ fn plan_hybrid(
         }
         plan.warnings.append(&mut writes.warnings);
         let (mount, controllers) = (hierarchy.mount.clone(), hierarchy.controllers.clone());
-        plan.hierarchies.push(HierarchyPlan { mount, v1: controllers, writes });
+        plan.hierarchies.push(HierarchyPlan { mount, v1: controllers, writes, may_be_missing: false });
     }
     for controller in ["net_cls", "net_prio"] {
         let mut writes = Writes::default();
@@ -212,7 +214,13 @@ fn has_v1(v1: &[Hierarchy], controller: &str) -> bool {
 
 fn plan_devices(plan: &mut CgroupPlan, rules: &[Rule], rootless: bool) -> Result<()> {
     if let Some(v1) = plan.hierarchies.iter_mut().find(|h| h.v1.iter().any(|c| c == "devices")) {
-        for (file, line) in devices::v1_lines(&devices::exceptions(rules)?) {
+        let exceptions = devices::exceptions(rules)?;
+        if rootless {
+            // The kernel takes device rules from no user namespace but the first, as runc
+            // knows; what such a runtime cannot mknod its container cannot either.
+            return Ok(());
+        }
+        for (file, line) in devices::v1_lines(&exceptions) {
             v1.writes.push(Write::new("linux.resources.devices", "devices", file, line));
         }
     } else if devices::allow_all(rules) {
@@ -401,7 +409,7 @@ cgroup /sys/fs/cgroup/unified/c1 (v2)
             let options = Options { rootless, own_cgroup: Some("/user.slice/s"), ..Options::default() };
             let plan = plan_cgroup("c1", &config, &v2_host(), &options).unwrap();
             assert_eq!(plan.path.to_string().starts_with("/user.slice/c1"), rootless && !linux.contains('/'));
-            plan.may_run_without
+            plan.hierarchies[0].may_be_missing
         };
         assert!(may("{}", true));
         assert!(may(r#"{"resources":{"pids":{"limit":-1}}}"#, true));
