@@ -59,9 +59,13 @@ fn parse(word: &str) -> u64 {
 
 /// A file of lines `key number`.
 fn table(dir: &Dir, file: &str) -> Result<BTreeMap<String, u64>> {
-    let text = text(dir, file)?.unwrap_or_default();
+    Ok(key_values(&text(dir, file)?.unwrap_or_default()))
+}
+
+/// Lines `key number`.
+pub fn key_values(text: &str) -> BTreeMap<String, u64> {
     let line = |line: &str| line.split_once(' ').map(|(key, value)| (key.to_owned(), parse(value.trim())));
-    Ok(text.lines().filter_map(line).collect())
+    text.lines().filter_map(line).collect()
 }
 
 fn pressure(v2: Option<&Dir>, file: &str) -> Result<Option<Pressure>> {

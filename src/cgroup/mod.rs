@@ -23,6 +23,7 @@ pub mod stats;
 mod v1;
 mod v2;
 mod values;
+mod watch;
 
 pub use claim::{Cgroup, Claim};
 pub use join::Join;
@@ -31,3 +32,4 @@ pub use path::CgroupPath;
 pub use plan::{CgroupPlan, DeviceFilter, HierarchyPlan, Options, plan_cgroup, plan_update};
 pub use record::Record;
 pub use values::{Write, Writes};
+pub use watch::MemoryWatch;
