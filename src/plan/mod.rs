@@ -251,7 +251,7 @@ fn process(
     if let Some(umask) = process.user.umask {
         steps.push(Step::Umask(umask));
     }
-    let grantable = if namespaces.is_new("user") { u64::MAX } else { host.capabilities() };
+    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     if config.linux.seccomp.is_some() && !process.no_new_privileges {
         seccomp::keep_right_to_load(&mut credentials);

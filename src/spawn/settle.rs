@@ -195,13 +195,16 @@ pub fn receive_with_fd(channel: BorrowedFd<'_>) -> Result<(Vec<u8>, Option<Owned
     let mut bytes = vec![0u8; wire::RECORD_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        retry_on_intr(|| recvmsg(channel, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC));
-    let received = match received {
-        Ok(message) => message.bytes,
-        Err(Errno::CONNRESET) => 0,
-        Err(errno) => return Err(Error::sys("create", "recvmsg from the child", errno)),
+    let mut receive = || {
+        retry_on_intr(|| recvmsg(channel, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC))
     };
+    let received = match receive() {
+        // A child that dies with a byte of ours unread resets the connection; that is told
+        // first and once, and its last message comes after it.
+        Err(Errno::CONNRESET) => receive(),
+        other => other,
+    };
+    let received = received.map_err(|errno| Error::sys("create", "recvmsg from the child", errno))?.bytes;
     bytes.truncate(received);
     let rights = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
