@@ -39,8 +39,9 @@ pub struct Scene<'p> {
     pub proc: BorrowedFd<'p>,
     /// The namespaces to join, in the order of `plan.namespaces.joins`.
     pub joins: Vec<u32>,
+    /// Trees that the parent made, in the order of their slots.
+    pub trees: Vec<u32>,
     pub console_socket: Option<u32>,
-    /// An unconnected socket for interface flags, where there is a new network namespace.
     pub argv: StringVector,
     pub envp: StringVector,
     pub create_container: Vec<Prepared>,

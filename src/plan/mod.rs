@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
-use step::Step;
+use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
 #[derive(Debug, Clone, Default)]
@@ -178,10 +178,17 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
+        id_maps: namespaces.maps.as_ref(),
         label: mount_label(config, host)?,
     };
+    let mut trees = 0;
     for (index, mount) in config.mounts.iter().enumerate() {
-        steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));
+        let mut step = mounts::plan_mount(index, mount, &context)?;
+        if let MountWhat::Idmapped(idmapped) = &mut step.what {
+            idmapped.slot = trees;
+            trees += 1;
+        }
+        steps.push(Step::Mount(Box::new(step)));
     }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));

@@ -206,6 +206,7 @@ fn mount_call(mount: &MountStep, call: Call, index: u16) -> String {
     let name = call.name();
     match (&mount.what, call) {
         (MountWhat::Bind { source, .. }, Call::OpenTree) => format!("{name}({:?})", text(source)),
+        (MountWhat::Idmapped(m), Call::OpenTree) => format!("{name}({:?})", text(&m.source)),
         (MountWhat::New(fs), Call::Fsopen | Call::Fsmount) => format!("{name}({:?})", text(&fs.kind)),
         (MountWhat::New(fs), Call::Fsconfig) => match fs.options.get(usize::from(index)) {
             Some((key, Some(value))) => format!("{name}({:?}, {:?})", text(key), text(value)),
@@ -228,6 +229,11 @@ fn mount_act(mount: &MountStep) -> String {
     let mut line = match &mount.what {
         MountWhat::Bind { source, recursive } => {
             format!("{} {}", if *recursive { "rbind" } else { "bind" }, text(source))
+        }
+        MountWhat::Idmapped(m) => {
+            let tree = if m.recursive { "rbind" } else { "bind" };
+            let maps = if m.map_recursive { "all ids" } else { "ids" };
+            format!("{tree} {} with {maps} mapped ({} and {} lines)", text(&m.source), m.uid.len(), m.gid.len())
         }
         MountWhat::New(fs) => file_system_act(fs),
         MountWhat::Remount => "remount".to_owned(),

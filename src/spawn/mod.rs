@@ -20,6 +20,7 @@
 mod console;
 mod failure;
 mod hooks;
+mod idmap;
 pub mod own_exe;
 mod run;
 mod settle;
@@ -167,6 +168,8 @@ fn forget(container: &Container, error: Error) -> Error {
 struct Tools {
     proc: OwnedFd,
     joins: Vec<OwnedFd>,
+    /// Bind mounts with mapped ids, detached.
+    trees: Vec<OwnedFd>,
     console_socket: Option<OwnedFd>,
     pidfd_socket: Option<OwnedFd>,
 }
@@ -180,6 +183,7 @@ impl Tools {
         }
         Ok(Tools {
             proc: settle::open_proc()?,
+            trees: idmap::make_trees(plan)?,
             joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
             console_socket: options
                 .console_socket
@@ -292,7 +296,7 @@ fn scene<'p>(
     let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
     keep.push(process::number(channel));
     keep.push(number(&tools.proc));
-    keep.extend(tools.joins.iter().map(number));
+    keep.extend(tools.joins.iter().chain(&tools.trees).map(number));
     keep.extend(tools.console_socket.iter().map(number));
     keep.extend(fifos.iter().flat_map(|(start, report)| [number(start), number(report)]));
     let prepare =
@@ -308,6 +312,7 @@ fn scene<'p>(
         gate,
         proc: tools.proc.as_fd(),
         joins: tools.joins.iter().map(number).collect(),
+        trees: tools.trees.iter().map(number).collect(),
         console_socket: tools.console_socket.as_ref().map(number),
         argv: StringVector::new(plan.exec.args.clone()),
         envp: StringVector::new(env),

@@ -166,8 +166,8 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
-        write_map(pid, "uid_map", &maps.uid)?;
-        write_map(pid, "gid_map", &maps.gid)?;
+        write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
+        write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
     let joins_user = plan.namespaces.joins_user();
@@ -179,9 +179,8 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
 }
 
 /// user_namespaces(7): one write holds all lines.
-fn write_map(pid: i32, file: &str, maps: &[IdMapping]) -> Result<()> {
+pub fn write_map(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
     let lines: String = maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    let item = if file == "uid_map" { "linux.uidMappings" } else { "linux.gidMappings" };
     let path = format!("/proc/{pid}/{file}");
     std::fs::write(&path, &lines).map_err(|e| {
         let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);

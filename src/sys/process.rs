@@ -225,3 +225,8 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) })?;
     Ok(())
 }
+
+/// close(2) by number, in a child that has a copy of an fd which its parent owns.
+pub fn close_one(fd: u32) -> Result<(), Errno> {
+    close_between(fd, fd)
+}
