@@ -344,9 +344,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        match self.shape {
-            _ => d.deserialize_any(self),
-        }
+        d.deserialize_any(self)
     }
 }
 

@@ -247,7 +247,7 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| failed("rename", path, &e)));
     if written.is_err() {
         // The first error counts; a leftover that cannot go is named by it too.
-        let _ = std::fs::remove_file(&temporary).is_ok();
+        std::fs::remove_file(&temporary).ok();
     }
     written
 }
