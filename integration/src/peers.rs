@@ -9,15 +9,15 @@ use std::process::{Command, Stdio};
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// crun raises RLIMIT_MEMLOCK before it loads the device program and gives up on EPERM; kernels since
-/// 5.11 account BPF memory to the cgroup, so answering 0 to that one call changes nothing else.
+/// 5.11 account BPF memory to the cgroup, so hiding that one failure changes nothing else.
 const PRELOAD_SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit) {
-  if (resource == RLIMIT_MEMLOCK) return 0;
-  return syscall(SYS_prlimit64, 0, resource, limit, 0);
+  long done = syscall(SYS_prlimit64, 0, resource, limit, 0);
+  return resource == RLIMIT_MEMLOCK ? 0 : done;
 }
 "#;
 

@@ -2,12 +2,16 @@
 //! wording, state file layout and timing belong to each runtime.
 
 mod devices;
+mod hooks;
+mod kernel;
 mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod privileges;
 mod process;
 mod rootfs;
+mod signals;
 
 use crate::case::Case;
 
@@ -15,7 +19,12 @@ use crate::case::Case;
 pub fn all() -> Vec<Case> {
     let groups = [
         lifecycle::group(),
+        signals::group(),
+        hooks::group(),
         process::group(),
+        privileges::group(),
+        kernel::group(),
+        kernel::seccomp_group(),
         namespaces::group(),
         rootfs::group(),
         mounts::group(),
