@@ -13,18 +13,97 @@ pub const BUSYBOX: &str = "/bin/busybox";
 
 /// Applets that payloads use. A fixed list: linking all 270 costs more than a container start.
 const APPLETS: &[&str] = &[
-    "sh", "ash", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname",
-    "echo", "env", "expr", "false", "find", "free", "getopt", "grep", "head", "hostname", "id", "ifconfig",
-    "ionice", "ip", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nice", "nproc", "nc",
-    "od", "printf", "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq", "setpriv",
-    "setsid", "sleep", "sort", "stat", "stty", "su", "sync", "sysctl", "tail", "tee", "test", "timeout",
-    "touch", "tr", "true", "tty", "umount", "uname", "uniq", "unshare", "usleep", "wc", "which", "whoami",
-    "xargs", "yes", "chrt", "taskset", "dnsdomainname", "mountpoint", "cmp", "[", "sha256sum",
+    "sh",
+    "ash",
+    "awk",
+    "basename",
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dirname",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "find",
+    "free",
+    "getopt",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "ifconfig",
+    "ionice",
+    "ip",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mount",
+    "mv",
+    "nice",
+    "nproc",
+    "nc",
+    "od",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "renice",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "setpriv",
+    "setsid",
+    "sleep",
+    "sort",
+    "stat",
+    "stty",
+    "su",
+    "sync",
+    "sysctl",
+    "tail",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "tty",
+    "umount",
+    "uname",
+    "uniq",
+    "unshare",
+    "usleep",
+    "wc",
+    "which",
+    "whoami",
+    "xargs",
+    "yes",
+    "chrt",
+    "taskset",
+    "dnsdomainname",
+    "mountpoint",
+    "cmp",
+    "[",
+    "sha256sum",
 ];
 
 /// Lays out a small root file system: busybox, its links, and the usual empty directories.
 pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
-    for directory in ["bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin", "var/tmp"] {
+    for directory in [
+        "bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin",
+        "var/tmp",
+    ] {
         fs::create_dir_all(rootfs.join(directory))?;
     }
     for open in ["tmp", "var/tmp", "out"] {
@@ -34,7 +113,10 @@ pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet))?;
     }
-    fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n")?;
+    fs::write(
+        rootfs.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n",
+    )?;
     fs::write(rootfs.join("etc/group"), "root:x:0:\ntest:x:1000:\n")
 }
 
@@ -75,7 +157,9 @@ pub fn set(config: &mut Value, pointer: &str, value: Value) {
 
 /// Removes what a JSON pointer names; absent is fine.
 pub fn remove(config: &mut Value, pointer: &str) {
-    let Some((parent, last)) = pointer.rsplit_once('/') else { return };
+    let Some((parent, last)) = pointer.rsplit_once('/') else {
+        return;
+    };
     match config.pointer_mut(parent) {
         Some(Value::Object(members)) => {
             members.remove(last);

@@ -40,7 +40,11 @@ pub struct Group {
 
 impl Group {
     pub fn new(prefix: &'static str, cites: &'static str) -> Group {
-        Group { prefix, cites, cases: Vec::new() }
+        Group {
+            prefix,
+            cites,
+            cases: Vec::new(),
+        }
     }
 
     /// Cases added from here on cite this clause.
@@ -84,7 +88,13 @@ macro_rules! stop_from {
         }
     )* };
 }
-stop_from!(std::io::Error, nix::Error, serde_json::Error, std::string::FromUtf8Error, std::num::ParseIntError);
+stop_from!(
+    std::io::Error,
+    nix::Error,
+    serde_json::Error,
+    std::string::FromUtf8Error,
+    std::num::ParseIntError
+);
 
 pub fn fail<T>(message: impl Into<String>) -> Outcome<T> {
     Err(Stop::Fail(message.into()))

@@ -46,12 +46,28 @@ impl Baseline {
 
     fn look(&self, root: &Path, ids: &[String]) -> Vec<String> {
         let mut found = Vec::new();
-        found.extend(strange_processes().into_iter().map(|what| format!("process {what}")));
-        found.extend(mounts().difference(&self.mounts).map(|what| format!("mount {what}")));
+        found.extend(
+            strange_processes()
+                .into_iter()
+                .map(|what| format!("process {what}")),
+        );
+        found.extend(
+            mounts()
+                .difference(&self.mounts)
+                .map(|what| format!("mount {what}")),
+        );
         let cgroups = cgroups(self.view, &self.cgroup_name);
-        found.extend(cgroups.difference(&self.cgroups).map(|path| format!("cgroup {}", path.display())));
+        found.extend(
+            cgroups
+                .difference(&self.cgroups)
+                .map(|path| format!("cgroup {}", path.display())),
+        );
         for path in directories_and_files(root) {
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
             if ids.iter().any(|id| name.split('/').any(|part| part == id)) {
                 found.push(format!("state {}", path.display()));
             }
@@ -63,7 +79,9 @@ impl Baseline {
 /// Processes of the PID namespace other than PID 1 and this one, as `pid (name)`.
 fn strange_processes() -> Vec<String> {
     let own = std::process::id();
-    let Ok(entries) = fs::read_dir("/proc") else { return vec!["?: /proc is unreadable".into()] };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return vec!["?: /proc is unreadable".into()];
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
@@ -77,7 +95,10 @@ fn strange_processes() -> Vec<String> {
 
 fn mounts() -> BTreeSet<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" ")).collect()
+    table
+        .lines()
+        .map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 /// cgroup directories a test could have made: all of them in a private view, those below the
@@ -86,14 +107,18 @@ fn cgroups(view: View, name: &str) -> BTreeSet<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     match view {
         View::V2 => directories(top).into_iter().collect(),
-        View::Host => cgroups_named(name).iter().flat_map(|path| directories(path)).collect(),
+        View::Host => cgroups_named(name)
+            .iter()
+            .flat_map(|path| directories(path))
+            .collect(),
     }
 }
 
 /// Directories called `name` at the top of, or one step below the top of, any cgroup hierarchy.
 pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for point in crate::sandbox::mount_points_below(Path::new("/sys/fs/cgroup")).unwrap_or_default() {
+    for point in crate::sandbox::mount_points_below(Path::new("/sys/fs/cgroup")).unwrap_or_default()
+    {
         let candidate = point.join(name);
         if candidate.is_dir() {
             found.push(candidate);
@@ -104,7 +129,9 @@ pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
 
 fn directories(top: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(top) else { return found };
+    let Ok(entries) = fs::read_dir(top) else {
+        return found;
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(directories(&entry.path()));
@@ -116,7 +143,9 @@ fn directories(top: &Path) -> Vec<PathBuf> {
 
 fn directories_and_files(top: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(top) else { return found };
+    let Ok(entries) = fs::read_dir(top) else {
+        return found;
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(directories_and_files(&entry.path()));

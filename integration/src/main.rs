@@ -7,6 +7,7 @@
 mod bundle;
 mod call;
 mod case;
+mod console;
 mod leftovers;
 mod mountinfo;
 mod options;

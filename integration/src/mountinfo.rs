@@ -6,7 +6,6 @@ use crate::trial::Trial;
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    pub root: String,
     pub point: String,
     /// Options of this mount point.
     pub options: Vec<String>,
@@ -28,7 +27,9 @@ impl Mount {
     }
 
     pub fn propagates(&self, kind: &str) -> bool {
-        self.propagation.iter().any(|word| word.split(':').next() == Some(kind))
+        self.propagation
+            .iter()
+            .any(|word| word.split(':').next() == Some(kind))
     }
 }
 
@@ -43,7 +44,6 @@ fn parse_line(line: &str) -> Option<Mount> {
     let mut tail = back.splitn(3, ' ');
     let list = |text: &str| text.split(',').map(str::to_string).collect::<Vec<_>>();
     Some(Mount {
-        root: words.get(3)?.to_string(),
         point: words.get(4)?.to_string(),
         options: list(words.get(5)?),
         propagation: words[6..].iter().map(|word| word.to_string()).collect(),

@@ -38,13 +38,15 @@ pub struct Trial {
     time_scale: u32,
     cgroup_base: String,
     calls: usize,
-    created_stdout: PathBuf,
     ids: Vec<String>,
 }
 
 /// The `body` stage: performs one test and prints its verdict as JSON on stdout.
 pub fn perform(order: &Order) -> ExitCode {
-    let Some(case) = crate::tests::all().into_iter().find(|case| case.name == order.test) else {
+    let Some(case) = crate::tests::all()
+        .into_iter()
+        .find(|case| case.name == order.test)
+    else {
         eprintln!("no test is called {}", order.test);
         return ExitCode::from(2);
     };
@@ -84,7 +86,6 @@ impl Trial {
             view: order.view,
             root: home.join("root"),
             config: bundle::default_config(&format!("{cgroup_base}/{ID}"))?,
-            created_stdout: scratch.join("0.stdout"),
             bundle,
             scratch,
             id: ID.to_string(),
@@ -147,13 +148,25 @@ impl Trial {
 
     /// Gives the payload these capabilities in all five sets.
     pub fn capabilities(&mut self, names: &[&str]) {
-        for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
             self.set(&format!("/process/capabilities/{set}"), json!(names));
         }
     }
 
     /// Appends a mount and makes sure that nothing else in the test depends on the order before it.
-    pub fn mount(&mut self, destination: &str, kind: &str, source: impl AsRef<Path>, options: &[&str]) {
+    pub fn mount(
+        &mut self,
+        destination: &str,
+        kind: &str,
+        source: impl AsRef<Path>,
+        options: &[&str],
+    ) {
         self.push(
             "/mounts",
             json!({"destination": destination, "type": kind, "source": source.as_ref(), "options": options}),
@@ -173,7 +186,12 @@ impl Trial {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         self.set("/linux/uidMappings", map.clone());
         self.set("/linux/gidMappings", map);
-        for entry in [self.rootfs(), self.rootfs().join("dev"), self.rootfs().join("out"), self.rootfs().join("mnt")] {
+        for entry in [
+            self.rootfs(),
+            self.rootfs().join("dev"),
+            self.rootfs().join("out"),
+            self.rootfs().join("mnt"),
+        ] {
             std::os::unix::fs::chown(entry, Some(100_000), Some(100_000))?;
         }
         Ok(())
@@ -204,13 +222,20 @@ impl Trial {
     pub fn call_after(&mut self, script: &str, words: &[&str]) -> Call {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{script}\nexec \"$@\""), "sh"]);
-        command.arg(&self.runtime).arg("--root").arg(&self.root).args(words);
+        command
+            .arg(&self.runtime)
+            .arg("--root")
+            .arg(&self.root)
+            .args(words);
         self.prepare(command)
     }
 
     fn prepare(&mut self, mut command: Command) -> Call {
         self.calls += 1;
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env_clear().env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.current_dir(&self.bundle);
         let file = |kind: &str| self.scratch.join(format!("{}.{kind}", self.calls));
@@ -237,7 +262,6 @@ impl Trial {
         self.write_config()?;
         let words = self.verb("run", options);
         let call = self.call(&as_words(&words));
-        self.created_stdout = call.stdout.clone();
         call.spawn()
     }
 
@@ -256,8 +280,14 @@ impl Trial {
     /// Like [`Trial::run_refused`], with the arguments as they are configured.
     pub fn expect_refusal(&mut self) -> Outcome<Done> {
         let done = self.run()?.refused()?;
-        crate::ensure!(!done.stdout.contains("payload-has-run"), "the payload ran although the configuration is refused");
-        crate::ensure!(!done.stderr.trim().is_empty(), "the refusal says nothing on stderr");
+        crate::ensure!(
+            !done.stdout.contains("payload-has-run"),
+            "the payload ran although the configuration is refused"
+        );
+        crate::ensure!(
+            !done.stderr.trim().is_empty(),
+            "the refusal says nothing on stderr"
+        );
         self.expect_unknown()?;
         Ok(done)
     }
@@ -266,7 +296,11 @@ impl Trial {
     pub fn expect_unknown(&mut self) -> Outcome {
         let id = self.id.clone();
         let done = self.call(&["state", &id]).go()?;
-        crate::ensure!(!done.succeeded(), "the runtime still knows the container: {}", done.stdout.trim());
+        crate::ensure!(
+            !done.succeeded(),
+            "the runtime still knows the container: {}",
+            done.stdout.trim()
+        );
         Ok(())
     }
 
@@ -284,7 +318,6 @@ impl Trial {
         self.write_config()?;
         let words = self.verb("create", options);
         let call = self.call(&as_words(&words));
-        self.created_stdout = call.stdout.clone();
         call.go()
     }
 
@@ -328,7 +361,10 @@ impl Trial {
     }
 
     pub fn status(&mut self) -> Outcome<String> {
-        Ok(self.state()?["status"].as_str().unwrap_or_default().to_string())
+        Ok(self.state()?["status"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string())
     }
 
     pub fn pid(&mut self) -> Outcome<i32> {
@@ -351,14 +387,11 @@ impl Trial {
         let path = path.as_ref();
         let limit = self.limit(Duration::from_secs(5));
         // A file that is created but still empty is half written.
-        let there = eventually(limit, || Ok(fs::metadata(path).is_ok_and(|meta| meta.len() > 0)))?;
+        let there = eventually(limit, || {
+            Ok(fs::metadata(path).is_ok_and(|meta| meta.len() > 0))
+        })?;
         crate::ensure!(there, "{} never appeared", path.display());
         Ok(fs::read_to_string(path)?)
-    }
-
-    /// What the container has written to the stdout that create, or run, was given.
-    pub fn container_output(&self) -> Outcome<String> {
-        Ok(fs::read_to_string(&self.created_stdout)?)
     }
 
     /// Deletes what a test left on purpose, then looks for what the runtime left.
@@ -369,7 +402,11 @@ impl Trial {
             }
         }
         let left = baseline.compare(&self.root, &self.ids);
-        if left.is_empty() { Ok(()) } else { fail(format!("left behind: {}", left.join("; "))) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            fail(format!("left behind: {}", left.join("; ")))
+        }
     }
 }
 
@@ -379,6 +416,10 @@ pub fn as_words(words: &[String]) -> Vec<&str> {
 
 /// The value of a field in /proc/PID/status text.
 pub fn status_field<'a>(text: &'a str, field: &str) -> Outcome<&'a str> {
-    let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    found.map(str::trim).ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    found
+        .map(str::trim)
+        .ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
 }

@@ -25,7 +25,10 @@ fn create(group: &mut Group) {
         t.sh("touch /out/ran");
         t.create()?;
         equal!(t.status()?, "created", "status after create");
-        ensure!(!t.rootfs().join("out/ran").exists(), "the payload ran before start");
+        ensure!(
+            !t.rootfs().join("out/ran").exists(),
+            "the payload ran before start"
+        );
         Ok(())
     });
     group.add("changes_to_the_config_after_create_have_no_effect", |t| {
@@ -34,7 +37,11 @@ fn create(group: &mut Group) {
         t.sh("echo second > /out/ran");
         t.write_config()?;
         t.start()?;
-        equal!(t.wait_for_file(t.rootfs().join("out/ran"))?, "first\n", "what ran");
+        equal!(
+            t.wait_for_file(t.rootfs().join("out/ran"))?,
+            "first\n",
+            "what ran"
+        );
         t.wait_for_status("stopped")
     });
     group.add("the_bundle_defaults_to_the_current_directory", |t| {
@@ -49,22 +56,36 @@ fn create(group: &mut Group) {
         t.args(&["/bin/true"]);
         t.write_config()?;
         let (id, above) = (t.id.clone(), t.bundle.join(".."));
-        t.call(&["create", "--bundle", "bundle", &id]).cwd(above).go()?.ok()?;
-        equal!(t.state()?["bundle"], json!(t.bundle), "bundle in state, absolute by runtime.md#state");
+        t.call(&["create", "--bundle", "bundle", &id])
+            .cwd(above)
+            .go()?
+            .ok()?;
+        equal!(
+            t.state()?["bundle"],
+            json!(t.bundle),
+            "bundle in state, absolute by runtime.md#state"
+        );
         Ok(())
     });
     for (name, running) in [("created", false), ("running", true)] {
-        group.add(format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"), move |t| {
-            t.args(&["/bin/sleep", "1000"]);
-            t.create()?;
-            if running {
-                t.start()?;
-            }
-            let pid = t.pid()?;
-            t.create_with(&[])?.refused()?;
-            equal!((t.status()?.as_str(), t.pid()?), (name, pid), "status and pid of the first container");
-            Ok(())
-        });
+        group.add(
+            format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"),
+            move |t| {
+                t.args(&["/bin/sleep", "1000"]);
+                t.create()?;
+                if running {
+                    t.start()?;
+                }
+                let pid = t.pid()?;
+                t.create_with(&[])?.refused()?;
+                equal!(
+                    (t.status()?.as_str(), t.pid()?),
+                    (name, pid),
+                    "status and pid of the first container"
+                );
+                Ok(())
+            },
+        );
     }
     group.add("two_containers_live_side_by_side", |t| {
         t.sleeper()?;
@@ -82,25 +103,36 @@ fn create(group: &mut Group) {
         t.create()?;
         Ok(())
     });
-    group.add("a_created_container_has_a_live_process_in_new_namespaces", |t| {
-        t.create()?;
-        let pid = t.pid()?;
-        ensure!(
-            fs::read_link(format!("/proc/{pid}/ns/mnt"))? != fs::read_link("/proc/self/ns/mnt")?,
-            "process {pid} is in the runtime's mount namespace"
-        );
-        Ok(())
-    });
-    for kind in ["apart", "equals"] {
-        group.add(format!("options_after_the_id_are_understood_{kind}"), move |t| {
-            t.write_config()?;
-            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-            let inline = format!("--bundle={bundle}");
-            let words: Vec<&str> = if kind == "apart" { vec!["create", &id, "--bundle", &bundle] } else { vec!["create", &id, &inline] };
-            t.call(&words).cwd("/").go()?.ok()?;
-            equal!(t.status()?, "created", "status");
+    group.add(
+        "a_created_container_has_a_live_process_in_new_namespaces",
+        |t| {
+            t.create()?;
+            let pid = t.pid()?;
+            ensure!(
+                fs::read_link(format!("/proc/{pid}/ns/mnt"))?
+                    != fs::read_link("/proc/self/ns/mnt")?,
+                "process {pid} is in the runtime's mount namespace"
+            );
             Ok(())
-        });
+        },
+    );
+    for kind in ["apart", "equals"] {
+        group.add(
+            format!("options_after_the_id_are_understood_{kind}"),
+            move |t| {
+                t.write_config()?;
+                let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+                let inline = format!("--bundle={bundle}");
+                let words: Vec<&str> = if kind == "apart" {
+                    vec!["create", &id, "--bundle", &bundle]
+                } else {
+                    vec!["create", &id, &inline]
+                };
+                t.call(&words).cwd("/").go()?.ok()?;
+                equal!(t.status()?, "created", "status");
+                Ok(())
+            },
+        );
     }
 }
 
@@ -125,7 +157,11 @@ fn start(group: &mut Group) {
         t.wait_for_status("stopped")?;
         let id = t.id.clone();
         t.call(&["start", &id]).go()?.refused()?;
-        equal!(fs::read_to_string(t.rootfs().join("out/ran"))?, "once\n", "runs of the payload");
+        equal!(
+            fs::read_to_string(t.rootfs().join("out/ran"))?,
+            "once\n",
+            "runs of the payload"
+        );
         Ok(())
     });
     group.add("start_returns_while_the_payload_runs", |t| {
@@ -169,42 +205,75 @@ fn state(group: &mut Group) {
         t.wait_for_status("stopped")
     });
     group.add("state_has_the_required_properties", |t| {
-        t.set("/annotations", json!({"com.example.key": "value", "empty": ""}));
+        t.set(
+            "/annotations",
+            json!({"com.example.key": "value", "empty": ""}),
+        );
         t.create()?;
         let state = t.state()?;
         equal!(state["id"], json!(t.id), "id");
         equal!(state["bundle"], json!(t.bundle), "bundle");
         equal!(state["status"], json!("created"), "status");
-        equal!(state["annotations"]["com.example.key"], json!("value"), "annotation");
+        equal!(
+            state["annotations"]["com.example.key"],
+            json!("value"),
+            "annotation"
+        );
         let version = state["ociVersion"].as_str().unwrap_or_default();
-        ensure!(version.split('.').count() >= 3 && version.starts_with(|c: char| c.is_ascii_digit()), "ociVersion is {version:?}");
+        ensure!(
+            version.split('.').count() >= 3 && version.starts_with(|c: char| c.is_ascii_digit()),
+            "ociVersion is {version:?}"
+        );
         let pid = state["pid"].as_i64().unwrap_or_default();
-        ensure!(Path::new(&format!("/proc/{pid}")).exists(), "pid {pid} is no process");
+        ensure!(
+            Path::new(&format!("/proc/{pid}")).exists(),
+            "pid {pid} is no process"
+        );
         Ok(())
     });
     group.citing("engine contract");
     group.add("state_has_the_keys_that_engines_read", |t| {
         t.create()?;
         let state = t.state()?;
-        for key in ["ociVersion", "id", "pid", "status", "bundle", "created", "owner", "rootfs"] {
+        for key in [
+            "ociVersion",
+            "id",
+            "pid",
+            "status",
+            "bundle",
+            "created",
+            "owner",
+            "rootfs",
+        ] {
             ensure!(!state[key].is_null(), "key {key} is missing from {state}");
         }
         equal!(state["rootfs"], json!(t.rootfs()), "rootfs");
-        ensure!(state["created"].as_str().unwrap_or_default().contains('T'), "created is {}", state["created"]);
+        ensure!(
+            state["created"].as_str().unwrap_or_default().contains('T'),
+            "created is {}",
+            state["created"]
+        );
         Ok(())
     });
     group.add("state_of_a_stopped_container_names_no_live_process", |t| {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         let pid = t.state()?["pid"].as_i64().unwrap_or(0);
-        ensure!(pid == 0 || !Path::new(&format!("/proc/{pid}")).exists(), "pid {pid} is alive");
+        ensure!(
+            pid == 0 || !Path::new(&format!("/proc/{pid}")).exists(),
+            "pid {pid} is alive"
+        );
         Ok(())
     });
     group.add("state_prints_one_json_object_and_nothing_else", |t| {
         t.create()?;
         let id = t.id.clone();
         let done = t.call(&["state", &id]).go()?.ok()?;
-        ensure!(done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'), "{}", done.stdout);
+        ensure!(
+            done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'),
+            "{}",
+            done.stdout
+        );
         ensure!(done.stderr.is_empty(), "stderr: {}", done.stderr);
         Ok(())
     });
@@ -237,7 +306,10 @@ fn delete(group: &mut Group) {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         t.delete()?;
-        ensure!(t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(), "the bundle was touched");
+        ensure!(
+            t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(),
+            "the bundle was touched"
+        );
         Ok(())
     });
     group.citing("engine contract");
@@ -246,7 +318,10 @@ fn delete(group: &mut Group) {
         let pid = t.pid()?;
         t.delete()?;
         t.expect_unknown()?;
-        ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is still there");
+        ensure!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "process {pid} is still there"
+        );
         Ok(())
     });
     group.add("delete_force_ends_a_running_container", |t| {
@@ -254,33 +329,50 @@ fn delete(group: &mut Group) {
         let (id, pid) = (t.id.clone(), t.pid()?);
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         t.expect_unknown()?;
-        ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is still there");
+        ensure!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "process {pid} is still there"
+        );
         Ok(())
     });
     for words in [["delete", "-f", "ID"], ["delete", "ID", "--force"]] {
-        let name = if words[1] == "-f" { "short" } else { "after_the_id" };
+        let name = if words[1] == "-f" {
+            "short"
+        } else {
+            "after_the_id"
+        };
         group.add(format!("delete_force_{name}"), move |t| {
             t.sleeper()?;
             let id = t.id.clone();
-            let words: Vec<&str> = words.iter().map(|word| if *word == "ID" { id.as_str() } else { word }).collect();
+            let words: Vec<&str> = words
+                .iter()
+                .map(|word| if *word == "ID" { id.as_str() } else { word })
+                .collect();
             t.call(&words).go()?.ok()?;
             t.expect_unknown()
         });
     }
-    group.add("delete_force_ends_all_processes_without_a_pid_namespace", |t| {
-        t.drop_namespace("pid");
-        t.sh("sleep 1000 & sleep 1000 & wait");
-        t.create_started()?;
-        let id = t.id.clone();
-        t.call(&["delete", "--force", &id]).go()?.ok()?;
-        t.expect_unknown()
-    });
+    group.add(
+        "delete_force_ends_all_processes_without_a_pid_namespace",
+        |t| {
+            t.drop_namespace("pid");
+            t.sh("sleep 1000 & sleep 1000 & wait");
+            t.create_started()?;
+            let id = t.id.clone();
+            t.call(&["delete", "--force", &id]).go()?.ok()?;
+            t.expect_unknown()
+        },
+    );
     group.add("a_second_delete_is_an_error", |t| {
         t.create()?;
         t.delete()?;
         let id = t.id.clone();
         let done = t.call(&["delete", &id]).go()?.refused()?;
-        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
+        ensure!(
+            done.stderr.contains("does not exist"),
+            "stderr: {}",
+            done.stderr
+        );
         Ok(())
     });
     group.add("delete_survives_a_missing_bundle", |t| {
@@ -300,7 +392,11 @@ fn unknown_ids(group: &mut Group) {
         group.add(format!("{verb}_of_an_unknown_id_exits_1"), move |t| {
             let done = t.call(&[verb, "no-such-id"]).go()?;
             equal!(done.code, Some(1), "exit status");
-            ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
+            ensure!(
+                done.stderr.contains("does not exist"),
+                "stderr: {}",
+                done.stderr
+            );
             ensure!(done.stdout.is_empty(), "stdout: {}", done.stdout);
             Ok(())
         });
@@ -308,16 +404,28 @@ fn unknown_ids(group: &mut Group) {
     group.add("kill_of_an_unknown_id_exits_1", |t| {
         let done = t.call(&["kill", "no-such-id", "KILL"]).go()?;
         equal!(done.code, Some(1), "exit status");
-        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
+        ensure!(
+            done.stderr.contains("does not exist"),
+            "stderr: {}",
+            done.stderr
+        );
         Ok(())
     });
     group.add("exec_of_an_unknown_id_is_an_error", |t| {
         let done = t.call(&["exec", "no-such-id", "true"]).go()?.refused()?;
-        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
+        ensure!(
+            done.stderr.contains("does not exist"),
+            "stderr: {}",
+            done.stderr
+        );
         Ok(())
     });
     group.add("delete_force_of_an_unknown_id_exits_0", |t| {
-        equal!(t.call(&["delete", "--force", "no-such-id"]).go()?.code, Some(0), "exit status");
+        equal!(
+            t.call(&["delete", "--force", "no-such-id"]).go()?.code,
+            Some(0),
+            "exit status"
+        );
         Ok(())
     });
     for verb in ["state", "start", "kill", "delete", "create", "run"] {
@@ -346,17 +454,24 @@ fn run(group: &mut Group) {
         Ok(())
     });
     for flag in ["--detach", "-d"] {
-        group.add(format!("run_{}_returns_while_the_payload_runs", flag.trim_start_matches('-')), move |t| {
-            t.args(&["/bin/sleep", "1000"]);
-            t.run_with(&[flag])?.ok()?;
-            equal!(t.status()?, "running", "status");
-            Ok(())
-        });
+        group.add(
+            format!(
+                "run_{}_returns_while_the_payload_runs",
+                flag.trim_start_matches('-')
+            ),
+            move |t| {
+                t.args(&["/bin/sleep", "1000"]);
+                t.run_with(&[flag])?.ok()?;
+                equal!(t.status()?, "running", "status");
+                Ok(())
+            },
+        );
     }
     group.add("run_detached_writes_a_pid_file", |t| {
         t.args(&["/bin/sleep", "1000"]);
         let file = t.scratch.join("pid");
-        t.run_with(&["-d", "--pid-file", &file.display().to_string()])?.ok()?;
+        t.run_with(&["-d", "--pid-file", &file.display().to_string()])?
+            .ok()?;
         equal!(fs::read_to_string(file)?, t.pid()?.to_string(), "pid file");
         Ok(())
     });
@@ -371,8 +486,15 @@ fn run(group: &mut Group) {
         let pid = t.pid()?;
         t.sh("echo payload-has-run");
         let done = t.run()?.refused()?;
-        ensure!(!done.stdout.contains("payload-has-run"), "the second payload ran");
-        equal!((t.status()?.as_str(), t.pid()?), ("running", pid), "status and pid of the first container");
+        ensure!(
+            !done.stdout.contains("payload-has-run"),
+            "the second payload ran"
+        );
+        equal!(
+            (t.status()?.as_str(), t.pid()?),
+            ("running", pid),
+            "status and pid of the first container"
+        );
         Ok(())
     });
 }
@@ -393,7 +515,9 @@ fn pause(group: &mut Group) {
         t.call(&["resume", &id]).go()?.ok()?;
         equal!(t.status()?, "running", "status after resume");
         let path = t.rootfs().join("out/ticks");
-        let grown = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || Ok(fs::metadata(&path)?.len() > before))?;
+        let grown = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
+            Ok(fs::metadata(&path)?.len() > before)
+        })?;
         ensure!(grown, "the payload did not go on after resume");
         Ok(())
     });

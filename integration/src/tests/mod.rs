@@ -1,7 +1,11 @@
 //! The cases, one file a group. A test asserts what its cited clause says and nothing more:
 //! wording, state file layout and timing belong to each runtime.
 
+mod cgroups;
+mod cli;
 mod devices;
+mod errors;
+mod exec;
 mod hooks;
 mod kernel;
 mod lifecycle;
@@ -11,7 +15,9 @@ mod namespaces;
 mod privileges;
 mod process;
 mod rootfs;
+mod schema;
 mod signals;
+mod terminal;
 
 use crate::case::Case;
 
@@ -21,6 +27,12 @@ pub fn all() -> Vec<Case> {
         lifecycle::group(),
         signals::group(),
         hooks::group(),
+        exec::group(),
+        cli::group(),
+        errors::group(),
+        terminal::group(),
+        cgroups::group(),
+        schema::group(),
         process::group(),
         privileges::group(),
         kernel::group(),
