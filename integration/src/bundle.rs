@@ -172,3 +172,25 @@ pub fn remove(config: &mut Value, pointer: &str) {
         _ => {}
     }
 }
+
+/// Where `new` differs from `old`: one `pointer: value` a place, for transcripts.
+pub fn differences(old: &Value, new: &Value, pointer: &str) -> Vec<String> {
+    match (old, new) {
+        _ if old == new => Vec::new(),
+        (Value::Object(before), Value::Object(after)) => {
+            let gone = before.keys().filter(|key| !after.contains_key(*key));
+            let gone = gone.map(|key| format!("{pointer}/{key}: removed"));
+            let changed = after.iter().flat_map(|(key, value)| {
+                let absent = Value::Null;
+                let earlier = before.get(key).unwrap_or(&absent);
+                differences(earlier, value, &format!("{pointer}/{key}"))
+            });
+            gone.chain(changed).collect()
+        }
+        (Value::Array(before), Value::Array(after)) if after.starts_with(before) => {
+            let added = after[before.len()..].iter();
+            added.map(|value| format!("{pointer}/-: {value}")).collect()
+        }
+        _ => vec![format!("{pointer}: {new}")],
+    }
+}

@@ -2,7 +2,7 @@
 //! descriptor, as conmon and the shims do.
 
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::call::eventually;
 use crate::case::{Outcome, Stop, fail};
+use crate::sys;
 
 #[derive(Debug)]
 pub struct DescriptorSocket {
@@ -52,7 +53,7 @@ impl DescriptorSocket {
         let mut received = Vec::new();
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(descriptors) = control {
-                received.extend(descriptors.into_iter().map(own));
+                received.extend(descriptors.into_iter().map(sys::own_received));
             }
         }
         match received.pop() {
@@ -61,11 +62,6 @@ impl DescriptorSocket {
             None => fail("no descriptor was sent"),
         }
     }
-}
-
-fn own(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: recvmsg(2) has just installed this descriptor for us and nobody else holds its number.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 /// Reads from a terminal until the text holds `needle`, or the other side is gone.

@@ -155,6 +155,25 @@ fn directories_and_files(top: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Removes the cgroups of a suite that was killed: those named after a process that is gone.
+pub fn sweep_abandoned() {
+    let Some(own) = crate::sandbox::own_cgroup_directory("") else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir(own) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix("xebec-it-")
+            .and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+}
+
 /// Ends whatever is in a test's cgroup2 cgroup and removes it, children first.
 pub fn remove_cgroup(directory: &Path) {
     if !directory.is_dir() {

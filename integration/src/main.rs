@@ -15,6 +15,7 @@ mod peers;
 mod report;
 mod runner;
 mod sandbox;
+mod sys;
 mod tests;
 mod trial;
 

@@ -58,6 +58,7 @@ pub fn run(options: &Options) -> Result<Vec<RuntimeResults>, String> {
     }
     let work = std::env::temp_dir().join(format!("xebec-integration-{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+    leftovers::sweep_abandoned();
     let outcome = run_in(&work, options);
     std::fs::remove_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     outcome

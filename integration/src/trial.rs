@@ -53,8 +53,10 @@ pub fn perform(order: &Order) -> ExitCode {
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
         let outcome = (case.body)(&mut trial);
-        let config = serde_json::to_string(&trial.config)?;
-        eprintln!("# configuration: {config}");
+        let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
+        for line in bundle::differences(&default, &trial.config, "") {
+            eprintln!("# config.json: {line}");
+        }
         let left = trial.clean_up(&baseline);
         outcome.and(left)
     });

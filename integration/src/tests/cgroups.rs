@@ -10,11 +10,17 @@ use crate::options::View;
 use crate::trial::Trial;
 use crate::{ensure, equal};
 
+const HUNDRED_MIB: &str = "104857600";
+
 pub fn group() -> Group {
     let mut group = Group::new("cgroups", "config-linux.md#cgroups-path");
     placement(&mut group);
+    paths(&mut group);
+    sub_cgroups(&mut group);
     limits(&mut group);
+    other_limits(&mut group);
     absent_controllers(&mut group);
+    nothing_to_limit(&mut group);
     mounts(&mut group);
     group
 }
@@ -95,6 +101,9 @@ fn placement(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn paths(group: &mut Group) {
     group.add("a_nested_path_is_made", |t| {
         directory(t)?;
         let path = format!("{}/deep/er/{}", t.cgroup_base(), t.id);
@@ -147,6 +156,9 @@ fn placement(group: &mut Group) {
         }
         Ok(())
     });
+}
+
+fn sub_cgroups(group: &mut Group) {
     group.add("sub_cgroups_made_inside_go_with_the_container", |t| {
         let directory = directory(t)?;
         t.sleeper()?;
@@ -209,120 +221,116 @@ fn control_file(t: &mut Trial, resources: Value, file: &str) -> Outcome<String> 
     Ok(fs::read_to_string(directory.join(file))?.trim().to_string())
 }
 
-fn limits(group: &mut Group) {
-    for (section, controller, resources, file, wanted) in [
-        (
-            "config-linux.md#pids",
-            "pids",
-            json!({"pids": {"limit": 77}}),
-            "pids.max",
-            "77",
-        ),
-        (
-            "config-linux.md#pids",
-            "pids",
-            json!({"pids": {"limit": -1}}),
-            "pids.max",
-            "max",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": 104_857_600}}),
-            "memory.max",
-            "104857600",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": -1}}),
-            "memory.max",
-            "max",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": 104_857_600, "swap": 209_715_200}}),
-            "memory.swap.max",
-            "104857600",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"reservation": 52_428_800}}),
-            "memory.low",
-            "52428800",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpu",
-            json!({"cpu": {"quota": 50_000, "period": 100_000}}),
-            "cpu.max",
-            "50000 100000",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpu",
-            json!({"cpu": {"quota": -1, "period": 100_000}}),
-            "cpu.max",
-            "max 100000",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpuset",
-            json!({"cpu": {"cpus": "0"}}),
-            "cpuset.cpus",
-            "0",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpuset",
-            json!({"cpu": {"mems": "0"}}),
-            "cpuset.mems",
-            "0",
-        ),
-        (
-            "config-linux.md#unified",
-            "pids",
-            json!({"unified": {"pids.max": "55"}}),
-            "pids.max",
-            "55",
-        ),
-        (
-            "config-linux.md#unified",
-            "memory",
-            json!({"unified": {"memory.high": "104857600"}}),
-            "memory.high",
-            "104857600",
-        ),
-        (
-            "config-linux.md#huge-page-limits",
-            "hugetlb",
-            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}),
-            "hugetlb.2MB.max",
-            "4194304",
-        ),
-    ] {
-        group.citing(section);
-        let name = format!(
-            "{}_{}",
+/// A limit that is written, read back from the container's control file.
+fn limit(
+    group: &mut Group,
+    controller: &'static str,
+    resources: Value,
+    file: &'static str,
+    wanted: &'static str,
+) {
+    let unified = if resources["unified"].is_null() {
+        ""
+    } else {
+        "unified_"
+    };
+    group.add(
+        format!(
+            "{unified}{}_{}",
             file.replace('.', "_"),
             wanted.replace([' ', '-'], "_")
-        );
-        let name = if section.ends_with("unified") {
-            format!("unified_{name}")
-        } else {
-            name
-        };
-        group.add(name, move |t| {
+        ),
+        move |t| {
             requires_controller(controller)?;
-            if !["memory.swap.max", "hugetlb.2MB.max"].contains(&file) || control_exists(file) {
-                equal!(control_file(t, resources.clone(), file)?, wanted, "{file}");
-                return Ok(());
+            if ["memory.swap.max", "hugetlb.2MB.max"].contains(&file) && !control_exists(file) {
+                return skip(format!("requires the control file {file}"));
             }
-            skip(format!("requires the control file {file}"))
-        });
-    }
+            equal!(control_file(t, resources.clone(), file)?, wanted, "{file}");
+            Ok(())
+        },
+    );
+}
+
+fn limits(group: &mut Group) {
+    group.citing("config-linux.md#pids");
+    limit(
+        group,
+        "pids",
+        json!({"pids": {"limit": 77}}),
+        "pids.max",
+        "77",
+    );
+    limit(
+        group,
+        "pids",
+        json!({"pids": {"limit": -1}}),
+        "pids.max",
+        "max",
+    );
+    group.citing("config-linux.md#memory");
+    limit(
+        group,
+        "memory",
+        json!({"memory": {"limit": 104_857_600}}),
+        "memory.max",
+        HUNDRED_MIB,
+    );
+    limit(
+        group,
+        "memory",
+        json!({"memory": {"limit": -1}}),
+        "memory.max",
+        "max",
+    );
+    let both = json!({"memory": {"limit": 104_857_600, "swap": 209_715_200}});
+    limit(group, "memory", both, "memory.swap.max", HUNDRED_MIB);
+    limit(
+        group,
+        "memory",
+        json!({"memory": {"reservation": 104_857_600}}),
+        "memory.low",
+        HUNDRED_MIB,
+    );
+}
+
+fn other_limits(group: &mut Group) {
+    group.citing("config-linux.md#cpu");
+    let half = json!({"cpu": {"quota": 50_000, "period": 100_000}});
+    limit(group, "cpu", half, "cpu.max", "50000 100000");
+    let unlimited = json!({"cpu": {"quota": -1, "period": 100_000}});
+    limit(group, "cpu", unlimited, "cpu.max", "max 100000");
+    limit(
+        group,
+        "cpuset",
+        json!({"cpu": {"cpus": "0"}}),
+        "cpuset.cpus",
+        "0",
+    );
+    limit(
+        group,
+        "cpuset",
+        json!({"cpu": {"mems": "0"}}),
+        "cpuset.mems",
+        "0",
+    );
+    group.citing("config-linux.md#unified");
+    limit(
+        group,
+        "pids",
+        json!({"unified": {"pids.max": "55"}}),
+        "pids.max",
+        "55",
+    );
+    limit(
+        group,
+        "memory",
+        json!({"unified": {"memory.high": HUNDRED_MIB}}),
+        "memory.high",
+        HUNDRED_MIB,
+    );
+    group.citing("config-linux.md#huge-page-limits");
+    let pages = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
+    limit(group, "hugetlb", pages, "hugetlb.2MB.max", "4194304");
     group.citing("config-linux.md#pids");
     group.add("a_pids_limit_is_enforced", |t| {
         requires_controller("pids")?;
@@ -383,6 +391,9 @@ fn absent_controllers(group: &mut Group) {
             },
         );
     }
+}
+
+fn nothing_to_limit(group: &mut Group) {
     let why = "both peers ask for the controller to write `max`; config-linux.md#pids and #memory: -1 is no limit, so nothing is to be applied";
     for (name, resources) in [
         ("no_pids_limit", json!({"pids": {"limit": -1}})),

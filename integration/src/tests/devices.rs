@@ -28,9 +28,12 @@ const LINKS: &[(&str, &str)] = &[
 pub fn group() -> Group {
     let mut group = Group::new("devices", "config-linux.md#default-devices");
     default_devices(&mut group);
+    links(&mut group);
     configured(&mut group);
+    configured_places(&mut group);
     refused(&mut group);
     access(&mut group);
+    access_exceptions(&mut group);
     group
 }
 
@@ -85,6 +88,9 @@ fn default_devices(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn links(group: &mut Group) {
     group.add("a_bound_dev_is_left_alone", |t| {
         fs::create_dir(t.scratch.join("dev"))?;
         if let Some(mounts) = t.config["mounts"].as_array_mut() {
@@ -183,6 +189,9 @@ fn configured(group: &mut Group) {
         equal!(done.stdout, "666 1000:1001\n", "mode and owner");
         Ok(())
     });
+}
+
+fn configured_places(group: &mut Group) {
     group.add("a_device_outside_dev_is_made_with_its_directories", |t| {
         add_device(t, device("/opt/deep/device", "c", 10, 229));
         equal!(
@@ -337,6 +346,9 @@ fn access(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn access_exceptions(group: &mut Group) {
     group.add("a_later_allow_wins_over_deny_all", |t| {
         t.capabilities(&["CAP_MKNOD"]);
         let minor = spare_device()?;

@@ -11,11 +11,17 @@ use crate::{ensure, equal};
 pub fn group() -> Group {
     let mut group = Group::new("errors", "runtime.md#create");
     bundles(&mut group);
+    root_paths(&mut group);
     texts(&mut group);
+    large_texts(&mut group);
     values(&mut group);
+    versions_and_paths(&mut group);
     programs(&mut group);
+    interpreters(&mut group);
     ids(&mut group);
+    accepted_ids(&mut group);
     aftermath(&mut group);
+    messages(&mut group);
     group
 }
 
@@ -72,6 +78,9 @@ fn bundles(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn root_paths(group: &mut Group) {
     group.add("a_root_path_that_is_a_file_is_refused", |t| {
         fs::write(t.bundle.join("file"), "x")?;
         t.set("/root/path", json!("file"));
@@ -154,6 +163,9 @@ fn texts(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn large_texts(group: &mut Group) {
     group.add("a_config_of_a_megabyte_is_read", |t| {
         t.set("/annotations/big", json!("x".repeat(1 << 20)));
         equal!(t.run_sh("echo here")?, "here\n", "output");
@@ -216,6 +228,9 @@ fn values(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
+}
+
+fn versions_and_paths(group: &mut Group) {
     group.add("an_oci_version_that_is_no_version_is_refused", |t| {
         t.set("/ociVersion", json!("latest"));
         t.run_refused()?;
@@ -329,6 +344,9 @@ fn programs(group: &mut Group) {
         ensure!(!done.succeeded(), "run exited 0");
         Ok(())
     });
+}
+
+fn interpreters(group: &mut Group) {
     group.add("a_missing_interpreter_is_refused", |t| {
         use std::os::unix::fs::PermissionsExt;
         fs::write(t.rootfs().join("script"), "#!/no/such/interpreter\n")?;
@@ -382,6 +400,9 @@ fn ids(group: &mut Group) {
             Ok(())
         });
     }
+}
+
+fn accepted_ids(group: &mut Group) {
     for id in [
         "with.dots",
         "with_underscores",
@@ -455,6 +476,9 @@ fn aftermath(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn messages(group: &mut Group) {
     group.citing("engine contract");
     group.add("the_error_names_the_missing_mount_source", |t| {
         t.mount("/mnt", "bind", "/no/such/source", &["bind"]);

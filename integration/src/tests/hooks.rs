@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -26,21 +25,23 @@ const HOST_KINDS: &[&str] = &[
     "poststart",
     "poststop",
 ];
-const BEFORE_START: &[&str] = &["prestart", "createRuntime", "createContainer"];
+pub const BEFORE_START: &[&str] = &["prestart", "createRuntime", "createContainer"];
 
 pub fn group() -> Group {
     let mut group = Group::new("hooks", "config.md#posix-platform-hooks");
     called(&mut group);
     state_on_stdin(&mut group);
+    pid_on_stdin(&mut group);
     ordered(&mut group);
+    moments(&mut group);
+    run_moments(&mut group);
     placed(&mut group);
-    failing(&mut group);
-    timed(&mut group);
+    views(&mut group);
     arguments(&mut group);
     group
 }
 
-fn snake(kind: &str) -> String {
+pub fn snake(kind: &str) -> String {
     kind.chars()
         .flat_map(|c| {
             if c.is_uppercase() {
@@ -54,7 +55,7 @@ fn snake(kind: &str) -> String {
 
 /// A hook that reads its stdin and then runs a shell script. startContainer's path is looked up
 /// inside the container.
-fn hook(script: &str) -> Value {
+pub fn hook(script: &str) -> Value {
     raw_hook(&format!("cat > /dev/null; {script}"))
 }
 
@@ -63,7 +64,7 @@ fn raw_hook(script: &str) -> Value {
 }
 
 /// Where a script of this kind can leave a file that the test can read.
-fn place(t: &Trial, kind: &str) -> String {
+pub fn place(t: &Trial, kind: &str) -> String {
     if kind == "startContainer" {
         "/out".into()
     } else {
@@ -71,7 +72,7 @@ fn place(t: &Trial, kind: &str) -> String {
     }
 }
 
-fn whole_life(t: &mut Trial) -> Outcome {
+pub fn whole_life(t: &mut Trial) -> Outcome {
     t.args(&["/bin/true"]);
     t.create_started()?;
     t.wait_for_status("stopped")?;
@@ -167,6 +168,9 @@ fn state_on_stdin(group: &mut Group) {
             },
         );
     }
+}
+
+fn pid_on_stdin(group: &mut Group) {
     group.citing("runtime.md#state");
     for kind in ["prestart", "createRuntime", "poststart"] {
         group.add(
@@ -240,6 +244,9 @@ fn ordered(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn moments(group: &mut Group) {
     group.add("start_container_comes_before_the_payload", |t| {
         t.push(
             "/hooks/startContainer",
@@ -283,6 +290,9 @@ fn ordered(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn run_moments(group: &mut Group) {
     group.add("run_calls_all_kinds", |t| {
         for kind in KINDS {
             let place = place(t, kind);
@@ -355,6 +365,9 @@ fn placed(group: &mut Group) {
             },
         );
     }
+}
+
+fn views(group: &mut Group) {
     group.add("create_container_still_sees_the_runtimes_paths", |t| {
         let place = place(t, "createContainer");
         t.push(
@@ -387,126 +400,6 @@ fn placed(group: &mut Group) {
         equal!(fs::read_to_string(t.rootfs().join("out/net"))?, inside, "network namespace of the pid in the state");
         Ok(())
     });
-}
-
-fn failing(group: &mut Group) {
-    group.citing("runtime.md#lifecycle");
-    for kind in BEFORE_START {
-        group.add(
-            format!("a_failing_{}_fails_create_and_leaves_nothing", snake(kind)),
-            move |t| {
-                t.push(&format!("/hooks/{kind}"), hook("exit 3"));
-                t.create_with(&[])?.refused()?;
-                t.expect_unknown()
-            },
-        );
-        group.add(
-            format!("a_missing_{}_program_fails_create", snake(kind)),
-            move |t| {
-                t.push(&format!("/hooks/{kind}"), json!({"path": "/no/such/hook"}));
-                t.create_with(&[])?.refused()?;
-                t.expect_unknown()
-            },
-        );
-    }
-    group.add("a_failing_hook_stops_the_hooks_after_it", |t| {
-        let place = place(t, "createRuntime");
-        t.push("/hooks/createRuntime", hook("exit 1"));
-        t.push(
-            "/hooks/createRuntime",
-            hook(&format!("echo yes > {place}/second")),
-        );
-        t.create_with(&[])?.refused()?;
-        ensure!(
-            !t.rootfs().join("out/second").exists(),
-            "the second hook ran"
-        );
-        Ok(())
-    });
-    group.add(
-        "after_a_failing_start_container_the_payload_does_not_run",
-        |t| {
-            t.push("/hooks/startContainer", hook("exit 3"));
-            t.sh("echo yes > /out/ran");
-            t.create()?;
-            let id = t.id.clone();
-            t.call(&["start", &id]).go()?;
-            t.wait_for_status("stopped")?;
-            ensure!(!t.rootfs().join("out/ran").exists(), "the payload ran");
-            Ok(())
-        },
-    );
-    let why = "both peers' start returns before the hook ends; runtime.md#lifecycle, steps 7 and 9: `MUST generate an error`";
-    group.add_beyond_peers(why, "a_failing_start_container_is_reported_by_start", |t| {
-        t.push("/hooks/startContainer", hook("exit 3"));
-        t.create()?;
-        let id = t.id.clone();
-        t.call(&["start", &id]).go()?.refused()?;
-        Ok(())
-    });
-    group.add_beyond_peers(why, "a_failing_poststart_is_reported_by_start", |t| {
-        t.push("/hooks/poststart", hook("exit 3"));
-        t.args(&["/bin/sleep", "1000"]);
-        t.create()?;
-        let id = t.id.clone();
-        t.call(&["start", &id]).go()?.refused()?;
-        Ok(())
-    });
-    group.add("a_failing_poststop_is_only_a_warning", |t| {
-        let place = place(t, "poststop");
-        t.push("/hooks/poststop", hook("exit 3"));
-        t.push(
-            "/hooks/poststop",
-            hook(&format!("echo yes > {place}/second")),
-        );
-        whole_life(t)?;
-        t.expect_unknown()?;
-        ensure!(
-            t.rootfs().join("out/second").exists(),
-            "the remaining hook was not called"
-        );
-        Ok(())
-    });
-    group.citing("engine contract");
-    group.add(
-        "the_error_of_a_failing_hook_says_what_the_hook_printed",
-        |t| {
-            t.push("/hooks/createRuntime", hook("echo tell-tale >&2; exit 3"));
-            let done = t.create_with(&[])?.refused()?;
-            ensure!(done.stderr.contains("tell-tale"), "stderr: {}", done.stderr);
-            Ok(())
-        },
-    );
-}
-
-fn timed(group: &mut Group) {
-    group.citing("config.md#posix-platform-hooks");
-    for kind in ["prestart", "createRuntime", "createContainer"] {
-        group.add(
-            format!("a_{}_beyond_its_timeout_is_aborted", snake(kind)),
-            move |t| {
-                let mut slow = hook("exec sleep 100");
-                slow["timeout"] = json!(1);
-                t.push(&format!("/hooks/{kind}"), slow);
-                let done = t.create_with(&[])?.refused()?;
-                ensure!(
-                    done.took < t.limit(Duration::from_secs(8)),
-                    "create took {:?}",
-                    done.took
-                );
-                Ok(())
-            },
-        );
-        group.add(
-            format!("a_{}_within_its_timeout_is_fine", snake(kind)),
-            move |t| {
-                let mut quick = hook("sleep 0.05");
-                quick["timeout"] = json!(10);
-                t.push(&format!("/hooks/{kind}"), quick);
-                whole_life(t)
-            },
-        );
-    }
 }
 
 fn arguments(group: &mut Group) {

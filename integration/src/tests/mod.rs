@@ -6,18 +6,25 @@ mod cli;
 mod devices;
 mod errors;
 mod exec;
+mod exec_options;
+mod hook_failures;
 mod hooks;
 mod kernel;
 mod lifecycle;
+mod limits;
 mod mount_options;
+mod mount_refusals;
 mod mounts;
 mod namespaces;
 mod privileges;
 mod process;
 mod rootfs;
 mod schema;
+mod seccomp;
 mod signals;
 mod terminal;
+mod texts;
+mod verbs;
 
 use crate::case::Case;
 
@@ -26,20 +33,26 @@ pub fn all() -> Vec<Case> {
     let groups = [
         lifecycle::group(),
         signals::group(),
+        verbs::group(),
         hooks::group(),
+        hook_failures::group(),
         exec::group(),
+        exec_options::group(),
         cli::group(),
+        texts::group(),
         errors::group(),
         terminal::group(),
         cgroups::group(),
         schema::group(),
         process::group(),
         privileges::group(),
+        limits::group(),
         kernel::group(),
-        kernel::seccomp_group(),
+        seccomp::group(),
         namespaces::group(),
         rootfs::group(),
         mounts::group(),
+        mount_refusals::group(),
         mount_options::group(),
         devices::group(),
     ];

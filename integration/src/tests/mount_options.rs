@@ -51,9 +51,13 @@ const ACCEPTED: &[&str] = &[
 pub fn group() -> Group {
     let mut group = Group::new("mount_options", "config.md#linux-mount-options");
     tmpfs_options(&mut group);
+    tmpfs_data(&mut group);
     bind_options(&mut group);
     recursive_options(&mut group);
+    recursive_exceptions(&mut group);
+    recursive_writes(&mut group);
     propagation_options(&mut group);
+    propagation_of_late_mounts(&mut group);
     group
 }
 
@@ -120,6 +124,9 @@ fn tmpfs_options(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn tmpfs_data(group: &mut Group) {
     for (option, shown) in [
         ("size=2048k", "size=2048k"),
         ("mode=0710", "mode=710"),
@@ -285,6 +292,9 @@ fn recursive_options(group: &mut Group) {
         nested_with(t, &["rbind", "rnorelatime"])?;
         Ok(())
     });
+}
+
+fn recursive_exceptions(group: &mut Group) {
     for option in ["ratime", "rnostrictatime"] {
         let why = "both peers clear a part of the atime mask, which mount_setattr(2) refuses; config.md#linux-mount-options: SHOULD";
         group.add_beyond_peers(why, format!("{option}_is_accepted"), move |t| {
@@ -328,6 +338,9 @@ fn recursive_options(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn recursive_writes(group: &mut Group) {
     group.add("rro_blocks_writes_below_a_submount", |t| {
         let source = t.scratch.join("source");
         fs::create_dir_all(source.join("sub"))?;
@@ -411,6 +424,9 @@ fn propagation_options(group: &mut Group) {
             Ok(())
         });
     }
+}
+
+fn propagation_of_late_mounts(group: &mut Group) {
     group.add("a_slave_mount_receives_later_mounts_of_the_host", |t| {
         let source = t.scratch.join("source");
         fs::create_dir_all(&source)?;

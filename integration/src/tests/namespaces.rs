@@ -25,8 +25,11 @@ pub fn group() -> Group {
     let mut group = Group::new("namespaces", "config-linux.md#namespaces");
     new_and_inherited(&mut group);
     joined(&mut group);
+    joined_together(&mut group);
     refused(&mut group);
+    refused_user(&mut group);
     user(&mut group);
+    user_ids(&mut group);
     time(&mut group);
     group
 }
@@ -218,6 +221,9 @@ fn joined(group: &mut Group) {
         equal!(found?, wanted, "network namespace");
         Ok(())
     });
+}
+
+fn joined_together(group: &mut Group) {
     group.add("several_namespaces_of_another_container_are_joined", |t| {
         t.sleeper()?;
         let pid = t.pid()?;
@@ -294,6 +300,9 @@ fn refused(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
+}
+
+fn refused_user(group: &mut Group) {
     group.add(
         "a_user_namespace_path_that_does_not_exist_is_refused",
         |t| {
@@ -363,6 +372,9 @@ fn user(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn user_ids(group: &mut Group) {
     group.add("default_devices_work_in_a_user_namespace", |t| {
         t.use_user_namespace()?;
         equal!(

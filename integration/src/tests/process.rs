@@ -15,11 +15,14 @@ pub fn group() -> Group {
     let mut group = Group::new("process", "config.md#process");
     arguments(&mut group);
     environment(&mut group);
+    home(&mut group);
     directory(&mut group);
     user(&mut group);
     umask(&mut group);
     streams(&mut group);
+    odd_streams(&mut group);
     descriptors(&mut group);
+    passed_descriptors(&mut group);
     endings(&mut group);
     group
 }
@@ -135,6 +138,9 @@ fn environment(group: &mut Group) {
         equal!(t.run_sh("echo $HOME")?, "/home\n", "HOME");
         Ok(())
     });
+}
+
+fn home(group: &mut Group) {
     group.add("a_configured_home_is_kept", |t| {
         t.push("/process/env", json!("HOME=/elsewhere"));
         equal!(t.run_sh("echo $HOME")?, "/elsewhere\n", "HOME");
@@ -300,6 +306,9 @@ fn streams(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn odd_streams(group: &mut Group) {
     group.add("stdout_may_be_a_pipe", |t| {
         t.sh("seq 1 20000");
         t.write_config()?;
@@ -383,6 +392,9 @@ fn descriptors(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn passed_descriptors(group: &mut Group) {
     group.add("preserve_fds_works_across_create_and_start", |t| {
         t.sh("cat <&3 > /out/copy");
         fs::write(t.scratch.join("three"), "three\n")?;

@@ -14,8 +14,11 @@ use crate::{ensure, equal};
 pub fn group() -> Group {
     let mut group = Group::new("rootfs", "config.md#root");
     root(&mut group);
+    other_roots(&mut group);
+    root_switch(&mut group);
     propagation(&mut group);
     masked_paths(&mut group);
+    many_masked_paths(&mut group);
     readonly_paths(&mut group);
     group
 }
@@ -71,6 +74,9 @@ fn root(group: &mut Group) {
         equal!(t.run_sh("echo here")?, "here\n", "output");
         Ok(())
     });
+}
+
+fn other_roots(group: &mut Group) {
     group.add("dot_dot_of_the_root_is_the_root", |t| {
         equal!(
             t.run_sh("cd /; cd ..; pwd; ls -d bin")?,
@@ -120,6 +126,9 @@ fn root(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn root_switch(group: &mut Group) {
     group.add("no_pivot_works_too", |t| {
         t.sh("cd /; cd ..; ls -d bin");
         equal!(
@@ -247,6 +256,9 @@ fn masked_paths(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn many_masked_paths(group: &mut Group) {
     group.add("sixty_masked_paths_work", |t| {
         for index in 0..60 {
             fs::create_dir(t.rootfs().join(format!("mnt/{index}")))?;

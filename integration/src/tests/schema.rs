@@ -24,6 +24,7 @@ const BAD_JSON: &str = include_str!("../../data/schema/bad/invalid-json.json");
 pub fn group() -> Group {
     let mut group = Group::new("schema", "config.md");
     good(&mut group);
+    good_devices(&mut group);
     bad(&mut group);
     group
 }
@@ -93,6 +94,9 @@ fn good(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn good_devices(group: &mut Group) {
     group.add_beyond_peers(
         "linux.netDevices is new in runtime-spec 1.3.0; config-linux.md#network-devices",
         "the_good_net_devices_are_moved",

@@ -36,7 +36,9 @@ pub fn group() -> Group {
     let mut group = Group::new("signals", "runtime.md#kill");
     forms(&mut group);
     states(&mut group);
+    paused(&mut group);
     all(&mut group);
+    all_of_a_stopped_container(&mut group);
     forwarded(&mut group);
     group
 }
@@ -151,6 +153,9 @@ fn states(group: &mut Group) {
             Ok(())
         },
     );
+}
+
+fn paused(group: &mut Group) {
     group.add(
         "a_paused_container_dies_of_kill_after_resume_at_the_latest",
         |t| {
@@ -214,6 +219,9 @@ fn all(group: &mut Group) {
         t.wait_for_file(t.rootfs().join("out/child"))?;
         Ok(())
     });
+}
+
+fn all_of_a_stopped_container(group: &mut Group) {
     group.add("kill_all_of_a_stopped_container_ends_what_is_left", |t| {
         t.drop_namespace("pid");
         t.sh("sleep 1000 & echo $! > /out/pid; exit 0");

@@ -22,9 +22,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub fn group() -> Group {
     let mut group = Group::new("terminal", "config.md#process");
     inside(&mut group);
+    typing(&mut group);
     socket(&mut group);
+    foreground(&mut group);
     exec(&mut group);
-    others(&mut group);
+    pidfds(&mut group);
+    notify(&mut group);
     group
 }
 
@@ -124,6 +127,9 @@ fn inside(group: &mut Group) {
         read_until(&mut master, "got-words", t.limit(LIMIT))?;
         Ok(())
     });
+}
+
+fn typing(group: &mut Group) {
     group.add("control_c_is_an_interrupt", |t| {
         let (mut master, _) = create_with_terminal(
             t,
@@ -183,6 +189,9 @@ fn socket(group: &mut Group) {
         read_until(&mut master?, "on-terminal", t.limit(LIMIT))?;
         Ok(())
     });
+}
+
+fn foreground(group: &mut Group) {
     group.add("run_in_the_foreground_copies_its_own_terminal", |t| {
         t.set("/process/terminal", json!(true));
         t.sh("tty; echo on-ter''minal");
@@ -274,7 +283,7 @@ fn exec(group: &mut Group) {
     });
 }
 
-fn others(group: &mut Group) {
+fn pidfds(group: &mut Group) {
     group.citing("engine contract");
     let why = "--pidfd-socket came with runc 1.2; engine contract: a pidfd of the process over SCM_RIGHTS";
     group.add_beyond_peers(why, "create_sends_a_pidfd", |t| {
@@ -321,6 +330,9 @@ fn others(group: &mut Group) {
         pidfd_is_of(&pidfd?, pid)?;
         Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
     });
+}
+
+fn notify(group: &mut Group) {
     group.add("a_notify_socket_is_passed_in", |t| {
         let path = t.scratch.join("notify.sock");
         let receiver = UnixDatagram::bind(&path)?;
