@@ -384,6 +384,18 @@ impl Trial {
         Ok(())
     }
 
+    /// Waits until the container is stopped, or nobody knows it any more.
+    pub fn wait_for_end(&mut self) -> Outcome {
+        let limit = self.limit(Duration::from_secs(5));
+        let id = self.id.clone();
+        let ended = eventually(limit, || {
+            let done = self.call(&["state", &id]).go()?;
+            Ok(!done.succeeded() || done.stdout.contains("stopped"))
+        })?;
+        crate::ensure!(ended, "the container neither stopped nor went away");
+        Ok(())
+    }
+
     /// Waits until the file appears, with a bound.
     pub fn wait_for_file(&mut self, path: impl AsRef<Path>) -> Outcome<String> {
         let path = path.as_ref();
@@ -424,4 +436,14 @@ pub fn status_field<'a>(text: &'a str, field: &str) -> Outcome<&'a str> {
     found
         .map(str::trim)
         .ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+}
+
+/// Whether a process lives: a zombie is dead and only waits for its parent to ask.
+pub fn alive(pid: impl std::fmt::Display) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::case::Group;
+use crate::trial::alive;
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
@@ -264,10 +265,7 @@ fn pid_files(group: &mut Group) {
         t.create_with(&["--pid-file", &file.display().to_string()])?
             .refused()?;
         if let Ok(pid) = fs::read_to_string(&file) {
-            ensure!(
-                !std::path::Path::new(&format!("/proc/{pid}")).exists(),
-                "process {pid} lives"
-            );
+            ensure!(!alive(&pid), "process {pid} lives");
         }
         Ok(())
     });

@@ -1,13 +1,12 @@
 //! exec: a second process in a running container.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
 use crate::call::Done;
 use crate::case::{Group, Outcome};
-use crate::trial::{Trial, status_field};
+use crate::trial::{Trial, alive, status_field};
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
@@ -278,10 +277,7 @@ fn detached(group: &mut Group) {
         let pid = fs::read_to_string(&file)?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(&pid), "process {pid} is still there");
         Ok(())
     });
 }

@@ -1,11 +1,11 @@
 //! create, start, state, kill, delete: what follows what, and what each does in the wrong state.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
 use crate::case::Group;
+use crate::trial::alive;
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
@@ -232,10 +232,7 @@ fn state(group: &mut Group) {
             "ociVersion is {version:?}"
         );
         let pid = state["pid"].as_i64().unwrap_or_default();
-        ensure!(
-            Path::new(&format!("/proc/{pid}")).exists(),
-            "pid {pid} is no process"
-        );
+        ensure!(alive(pid), "pid {pid} is no process");
         Ok(())
     });
 }
@@ -269,10 +266,7 @@ fn state_keys(group: &mut Group) {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         let pid = t.state()?["pid"].as_i64().unwrap_or(0);
-        ensure!(
-            pid == 0 || !Path::new(&format!("/proc/{pid}")).exists(),
-            "pid {pid} is alive"
-        );
+        ensure!(pid == 0 || !alive(pid), "pid {pid} is alive");
         Ok(())
     });
     group.add("state_prints_one_json_object_and_nothing_else", |t| {
@@ -328,10 +322,7 @@ fn delete(group: &mut Group) {
         let pid = t.pid()?;
         t.delete()?;
         t.expect_unknown()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(pid), "process {pid} is still there");
         Ok(())
     });
     group.add("delete_force_ends_a_running_container", |t| {
@@ -339,10 +330,7 @@ fn delete(group: &mut Group) {
         let (id, pid) = (t.id.clone(), t.pid()?);
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         t.expect_unknown()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(pid), "process {pid} is still there");
         Ok(())
     });
 }

@@ -1,13 +1,12 @@
 //! kill: forms of a signal, states, --all; and what run forwards.
 
 use std::fs;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::case::{Group, Outcome};
-use crate::trial::Trial;
+use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
 /// Words for a signal, and its number on every Linux architecture but alpha, mips and sparc.
@@ -118,10 +117,7 @@ fn states(group: &mut Group) {
                 let pid = t.pid()?;
                 t.kill(word)?.ok()?;
                 t.wait_for_status("stopped")?;
-                ensure!(
-                    !Path::new(&format!("/proc/{pid}")).exists(),
-                    "process {pid} outlived signal {number}"
-                );
+                ensure!(!alive(pid), "process {pid} outlived signal {number}");
                 Ok(())
             },
         );
@@ -194,7 +190,7 @@ fn all(group: &mut Group) {
             t.wait_for_status("stopped")?;
             let pids = fs::read_to_string(t.rootfs().join("out/pids"))?;
             let gone = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
-                Ok(pids.split_whitespace().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()))
+                Ok(pids.split_whitespace().all(|pid| !alive(pid)))
             })?;
             ensure!(gone, "children outlived kill --all");
             Ok(())
@@ -233,7 +229,7 @@ fn all_of_a_stopped_container(group: &mut Group) {
         );
         t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
         let gone = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
-            Ok(!Path::new(&format!("/proc/{}", pid.trim())).exists())
+            Ok(!alive(pid.trim()))
         })?;
         ensure!(gone, "process {} is still there", pid.trim());
         Ok(())
