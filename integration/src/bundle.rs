@@ -100,10 +100,9 @@ const APPLETS: &[&str] = &[
 
 /// Lays out a small root file system: busybox, its links, and the usual empty directories.
 pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
-    for directory in [
-        "bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin",
-        "var/tmp",
-    ] {
+    for directory in
+        ["bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin", "var/tmp"]
+    {
         fs::create_dir_all(rootfs.join(directory))?;
     }
     for open in ["tmp", "var/tmp", "out"] {
@@ -113,10 +112,7 @@ pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet))?;
     }
-    fs::write(
-        rootfs.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n",
-    )?;
+    fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n")?;
     fs::write(rootfs.join("etc/group"), "root:x:0:\ntest:x:1000:\n")
 }
 

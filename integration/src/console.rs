@@ -23,10 +23,7 @@ impl DescriptorSocket {
     pub fn listen(path: &Path) -> Outcome<DescriptorSocket> {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(DescriptorSocket {
-            listener,
-            path: path.to_path_buf(),
-        })
+        Ok(DescriptorSocket { listener, path: path.to_path_buf() })
     }
 
     /// Waits for a connection and takes the one descriptor that is sent over it.
@@ -44,12 +41,7 @@ impl DescriptorSocket {
         let mut name = [0u8; 4096];
         let mut buffers = [IoSliceMut::new(&mut name)];
         let mut space = nix::cmsg_space!([RawFd; 4]);
-        let message = recvmsg::<()>(
-            stream.as_raw_fd(),
-            &mut buffers,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
         let mut received = Vec::new();
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(descriptors) = control {
@@ -69,10 +61,7 @@ pub fn read_until(terminal: &mut std::fs::File, needle: &str, limit: Duration) -
     let mut text = String::new();
     let mut buffer = [0u8; 4096];
     let found = eventually(limit, || {
-        let mut polled = [nix::poll::PollFd::new(
-            std::os::fd::AsFd::as_fd(terminal),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut polled = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(terminal), nix::poll::PollFlags::POLLIN)];
         if nix::poll::poll(&mut polled, 50u8)? == 0 {
             return Ok(false);
         }
@@ -84,9 +73,7 @@ pub fn read_until(terminal: &mut std::fs::File, needle: &str, limit: Duration) -
     if found && text.contains(needle) {
         Ok(text)
     } else {
-        Err(Stop::Fail(format!(
-            "the terminal said {text:?} and never {needle:?}"
-        )))
+        Err(Stop::Fail(format!("the terminal said {text:?} and never {needle:?}")))
     }
 }
 

@@ -27,22 +27,11 @@ fn list(group: &mut Group) {
         for column in ["PID", "STATUS", "BUNDLE"] {
             ensure!(lines[0].contains(column), "header is {:?}", lines[0]);
         }
-        ensure!(
-            lines[1].contains(&t.id) && lines[1].contains("running"),
-            "{out}"
-        );
+        ensure!(lines[1].contains(&t.id) && lines[1].contains("running"), "{out}");
         Ok(())
     });
-    for words in [
-        ["list", "--format", "json"].as_slice(),
-        &["list", "--format=json"],
-        &["list", "-f", "json"],
-    ] {
-        let name = words[1..]
-            .join("_")
-            .replace(['-', '='], "_")
-            .trim_matches('_')
-            .replace("__", "_");
+    for words in [["list", "--format", "json"].as_slice(), &["list", "--format=json"], &["list", "-f", "json"]] {
+        let name = words[1..].join("_").replace(['-', '='], "_").trim_matches('_').replace("__", "_");
         group.add(format!("list_{name}_is_an_array"), move |t| {
             t.sleeper()?;
             let out = t.call(words).go()?.ok()?.stdout;
@@ -55,19 +44,16 @@ fn list(group: &mut Group) {
         });
     }
     for flag in ["--quiet", "-q"] {
-        group.add(
-            format!("list_{}_prints_ids_only", flag.trim_start_matches('-')),
-            move |t| {
-                t.sleeper()?;
-                t.switch_id("trial-2");
-                t.create()?;
-                let out = t.call(&["list", flag]).go()?.ok()?.stdout;
-                let mut ids: Vec<&str> = out.lines().collect();
-                ids.sort_unstable();
-                equal!(ids, ["trial-1", "trial-2"], "ids");
-                Ok(())
-            },
-        );
+        group.add(format!("list_{}_prints_ids_only", flag.trim_start_matches('-')), move |t| {
+            t.sleeper()?;
+            t.switch_id("trial-2");
+            t.create()?;
+            let out = t.call(&["list", flag]).go()?.ok()?.stdout;
+            let mut ids: Vec<&str> = out.lines().collect();
+            ids.sort_unstable();
+            equal!(ids, ["trial-1", "trial-2"], "ids");
+            Ok(())
+        });
     }
 }
 
@@ -89,11 +75,7 @@ fn list_contents(group: &mut Group) {
             .map(|entry| format!("{} {}", entry["id"], entry["status"]).replace('"', ""))
             .collect();
         found.sort();
-        equal!(
-            found,
-            ["trial-1 running", "trial-2 created", "trial-3 stopped"],
-            "list"
-        );
+        equal!(found, ["trial-1 running", "trial-2 created", "trial-3 stopped"], "list");
         Ok(())
     });
     group.add("list_of_nothing_succeeds", |t| {
@@ -118,10 +100,7 @@ fn ps(group: &mut Group) {
         let out = t.call(&["ps", "--format", "json", &id]).go()?.ok()?.stdout;
         let pids: Vec<i32> = serde_json::from_str(&out)?;
         equal!(pids.len(), 3, "count of pids");
-        ensure!(
-            pids.contains(&t.pid()?),
-            "the first process is missing from {pids:?}"
-        );
+        ensure!(pids.contains(&t.pid()?), "the first process is missing from {pids:?}");
         Ok(())
     });
     group.add("ps_table_shows_the_processes", |t| {
@@ -129,24 +108,15 @@ fn ps(group: &mut Group) {
         let id = t.id.clone();
         let out = t.call(&["ps", &id]).go()?.ok()?.stdout;
         let pid = t.pid()?.to_string();
-        ensure!(
-            out.contains("PID") && out.split_whitespace().any(|word| word == pid),
-            "{out}"
-        );
+        ensure!(out.contains("PID") && out.split_whitespace().any(|word| word == pid), "{out}");
         Ok(())
     });
     group.add("ps_includes_execed_processes", |t| {
         t.sleeper()?;
         let id = t.id.clone();
-        t.call(&["exec", "-d", &id, "/bin/sleep", "999"])
-            .go()?
-            .ok()?;
+        t.call(&["exec", "-d", &id, "/bin/sleep", "999"]).go()?.ok()?;
         let out = t.call(&["ps", "--format=json", &id]).go()?.ok()?.stdout;
-        equal!(
-            serde_json::from_str::<Vec<i32>>(&out)?.len(),
-            2,
-            "count of pids"
-        );
+        equal!(serde_json::from_str::<Vec<i32>>(&out)?.len(), 2, "count of pids");
         Ok(())
     });
 }
@@ -165,31 +135,18 @@ fn spec(group: &mut Group) {
         Ok(())
     });
     for flag in ["--bundle", "-b"] {
-        group.add(
-            format!("spec_{}_writes_there", flag.trim_start_matches('-')),
-            move |t| {
-                let place = t.scratch.join("new");
-                fs::create_dir(&place)?;
-                t.call(&["spec", flag, &place.display().to_string()])
-                    .go()?
-                    .ok()?;
-                ensure!(
-                    place.join("config.json").exists(),
-                    "no config.json in {}",
-                    place.display()
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("spec_{}_writes_there", flag.trim_start_matches('-')), move |t| {
+            let place = t.scratch.join("new");
+            fs::create_dir(&place)?;
+            t.call(&["spec", flag, &place.display().to_string()]).go()?.ok()?;
+            ensure!(place.join("config.json").exists(), "no config.json in {}", place.display());
+            Ok(())
+        });
     }
     group.add("spec_does_not_overwrite", |t| {
         fs::write(t.bundle.join("config.json"), "mine")?;
         t.call(&["spec"]).go()?.refused()?;
-        equal!(
-            fs::read_to_string(t.bundle.join("config.json"))?,
-            "mine",
-            "the file"
-        );
+        equal!(fs::read_to_string(t.bundle.join("config.json"))?, "mine", "the file");
         Ok(())
     });
 }
@@ -198,14 +155,7 @@ fn spec_rootless(group: &mut Group) {
     group.add("spec_rootless_asks_for_a_user_namespace", |t| {
         let place = t.scratch.join("new");
         fs::create_dir(&place)?;
-        t.call(&[
-            "spec",
-            "--rootless",
-            "--bundle",
-            &place.display().to_string(),
-        ])
-        .go()?
-        .ok()?;
+        t.call(&["spec", "--rootless", "--bundle", &place.display().to_string()]).go()?.ok()?;
         let config: Value = serde_json::from_str(&fs::read_to_string(place.join("config.json"))?)?;
         let kinds: Vec<&str> = config["linux"]["namespaces"]
             .as_array()
@@ -222,36 +172,20 @@ fn spec_rootless(group: &mut Group) {
 fn pid_files(group: &mut Group) {
     group.add("the_pid_file_holds_digits_only", |t| {
         let file = t.scratch.join("pid");
-        t.create_with(&["--pid-file", &file.display().to_string()])?
-            .ok()?;
+        t.create_with(&["--pid-file", &file.display().to_string()])?.ok()?;
         equal!(fs::read_to_string(file)?, t.pid()?.to_string(), "pid file");
         Ok(())
     });
-    group.add(
-        "a_relative_pid_file_is_relative_to_the_callers_directory",
-        |t| {
-            t.write_config()?;
-            let (bundle, id, scratch) = (
-                t.bundle.display().to_string(),
-                t.id.clone(),
-                t.scratch.clone(),
-            );
-            t.call(&["create", "--bundle", &bundle, "--pid-file", "pid", &id])
-                .cwd(&scratch)
-                .go()?
-                .ok()?;
-            equal!(
-                fs::read_to_string(scratch.join("pid"))?,
-                t.pid()?.to_string(),
-                "pid file"
-            );
-            Ok(())
-        },
-    );
+    group.add("a_relative_pid_file_is_relative_to_the_callers_directory", |t| {
+        t.write_config()?;
+        let (bundle, id, scratch) = (t.bundle.display().to_string(), t.id.clone(), t.scratch.clone());
+        t.call(&["create", "--bundle", &bundle, "--pid-file", "pid", &id]).cwd(&scratch).go()?.ok()?;
+        equal!(fs::read_to_string(scratch.join("pid"))?, t.pid()?.to_string(), "pid file");
+        Ok(())
+    });
     group.add("the_pid_in_the_file_is_in_new_namespaces", |t| {
         let file = t.scratch.join("pid");
-        t.create_with(&["--pid-file", &file.display().to_string()])?
-            .ok()?;
+        t.create_with(&["--pid-file", &file.display().to_string()])?.ok()?;
         let pid = fs::read_to_string(file)?;
         ensure!(
             fs::read_link(format!("/proc/{pid}/ns/mnt"))? != fs::read_link("/proc/self/ns/mnt")?,
@@ -262,8 +196,7 @@ fn pid_files(group: &mut Group) {
     group.add("a_failed_create_writes_no_pid_of_a_live_process", |t| {
         let file = t.scratch.join("pid");
         t.mount("/mnt", "bind", "/no/such/source", &["bind"]);
-        t.create_with(&["--pid-file", &file.display().to_string()])?
-            .refused()?;
+        t.create_with(&["--pid-file", &file.display().to_string()])?.refused()?;
         if let Ok(pid) = fs::read_to_string(&file) {
             ensure!(!alive(&pid), "process {pid} lives");
         }

@@ -24,89 +24,48 @@ pub fn group() -> Group {
 
 fn options(group: &mut Group) {
     for flag in ["--cwd=/usr/bin", "--cwd /usr/bin"] {
-        let name = if flag.contains('=') {
-            "equals"
-        } else {
-            "apart"
-        };
+        let name = if flag.contains('=') { "equals" } else { "apart" };
         group.add(format!("cwd_{name}"), move |t| {
             t.sleeper()?;
-            equal!(
-                exec_sh(t, &flag.split(' ').collect::<Vec<_>>(), "pwd")?,
-                "/usr/bin\n",
-                "directory"
-            );
+            equal!(exec_sh(t, &flag.split(' ').collect::<Vec<_>>(), "pwd")?, "/usr/bin\n", "directory");
             Ok(())
         });
     }
     for flag in ["--env", "-e"] {
-        group.add(
-            format!("{}_adds_variables", flag.trim_start_matches('-')),
-            move |t| {
-                t.sleeper()?;
-                equal!(
-                    exec_sh(t, &[flag, "A=1", flag, "B=two words"], "echo $A $B")?,
-                    "1 two words\n",
-                    "variables"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("{}_adds_variables", flag.trim_start_matches('-')), move |t| {
+            t.sleeper()?;
+            equal!(exec_sh(t, &[flag, "A=1", flag, "B=two words"], "echo $A $B")?, "1 two words\n", "variables");
+            Ok(())
+        });
     }
     group.add("env_overrides_the_containers", |t| {
         t.push("/process/env", json!("A=old"));
         t.sleeper()?;
-        equal!(
-            exec_sh(t, &["--env", "A=new"], "echo $A")?,
-            "new\n",
-            "variable"
-        );
+        equal!(exec_sh(t, &["--env", "A=new"], "echo $A")?, "new\n", "variable");
         Ok(())
     });
 }
 
 fn user_options(group: &mut Group) {
-    for (flag, word, wanted) in [
-        ("--user", "1000:1001", "1000 1001"),
-        ("-u", "1000", "1000 0"),
-        ("--user", "0:5", "0 5"),
-    ] {
-        group.add(
-            format!(
-                "{}_{}",
-                flag.trim_start_matches('-'),
-                word.replace(':', "_")
-            ),
-            move |t| {
-                t.sleeper()?;
-                equal!(
-                    exec_sh(t, &[flag, word], "echo $(id -u) $(id -g)")?.trim(),
-                    wanted,
-                    "ids"
-                );
-                Ok(())
-            },
-        );
+    for (flag, word, wanted) in
+        [("--user", "1000:1001", "1000 1001"), ("-u", "1000", "1000 0"), ("--user", "0:5", "0 5")]
+    {
+        group.add(format!("{}_{}", flag.trim_start_matches('-'), word.replace(':', "_")), move |t| {
+            t.sleeper()?;
+            equal!(exec_sh(t, &[flag, word], "echo $(id -u) $(id -g)")?.trim(), wanted, "ids");
+            Ok(())
+        });
     }
     group.add("additional_gids_are_added", |t| {
         t.sleeper()?;
-        let done = exec(
-            t,
-            &["--user", "1000:1000", "-g", "7", "-g", "8"],
-            &["/bin/cat", "/proc/self/status"],
-        )?;
+        let done = exec(t, &["--user", "1000:1000", "-g", "7", "-g", "8"], &["/bin/cat", "/proc/self/status"])?;
         if done.stderr.contains("option") {
-            return crate::case::skip(
-                "requires `exec --additional-gids`, which this runtime lacks",
-            );
+            return crate::case::skip("requires `exec --additional-gids`, which this runtime lacks");
         }
         let out = done.ok()?.stdout;
         let groups = status_field(&out, "Groups")?.to_string();
         for group in ["7", "8"] {
-            ensure!(
-                groups.split_whitespace().any(|word| word == group),
-                "groups are {groups}"
-            );
+            ensure!(groups.split_whitespace().any(|word| word == group), "groups are {groups}");
         }
         Ok(())
     });
@@ -132,33 +91,14 @@ fn other_options(group: &mut Group) {
         fs::write(t.scratch.join("three"), "three\n")?;
         let id = t.id.clone();
         let script = format!("exec 3<{}/three", t.scratch.display());
-        let done = t
-            .call_after(
-                &script,
-                &[
-                    "exec",
-                    "--preserve-fds",
-                    "1",
-                    &id,
-                    "/bin/sh",
-                    "-c",
-                    "cat <&3",
-                ],
-            )
-            .go()?
-            .ok()?;
+        let done =
+            t.call_after(&script, &["exec", "--preserve-fds", "1", &id, "/bin/sh", "-c", "cat <&3"]).go()?.ok()?;
         equal!(done.stdout, "three\n", "content");
         Ok(())
     });
     group.add("words_after_the_command_belong_to_it", |t| {
         t.sleeper()?;
-        equal!(
-            exec(t, &[], &["/bin/echo", "-d", "--user", "x"])?
-                .ok()?
-                .stdout,
-            "-d --user x\n",
-            "output"
-        );
+        equal!(exec(t, &[], &["/bin/echo", "-d", "--user", "x"])?.ok()?.stdout, "-d --user x\n", "output");
         Ok(())
     });
 }
@@ -170,26 +110,14 @@ fn missing_programs(group: &mut Group) {
             ["no-such-program"].as_slice(),
             ["executable file not found in", "no such file or directory"].as_slice(),
         ),
-        (
-            "a_missing_path",
-            &["/no/such/program"],
-            &["executable file not found in", "no such file or directory"],
-        ),
-        (
-            "a_file_that_is_not_executable",
-            &["/etc/passwd"],
-            &["permission denied", "operation not permitted"],
-        ),
+        ("a_missing_path", &["/no/such/program"], &["executable file not found in", "no such file or directory"]),
+        ("a_file_that_is_not_executable", &["/etc/passwd"], &["permission denied", "operation not permitted"]),
     ] {
         group.add(format!("{name}_is_worded_for_engines"), move |t| {
             t.sleeper()?;
             let done = exec(t, &[], words)?.refused()?;
             let text = done.stderr.to_lowercase();
-            ensure!(
-                needles.iter().any(|needle| text.contains(needle)),
-                "stderr: {}",
-                done.stderr
-            );
+            ensure!(needles.iter().any(|needle| text.contains(needle)), "stderr: {}", done.stderr);
             Ok(())
         });
     }
@@ -236,11 +164,7 @@ fn process_file(group: &mut Group) {
         }
         wanted["capabilities"]["ambient"] = json!([]);
         let out = exec_process(t, &wanted)?.ok()?.stdout;
-        equal!(
-            u64::from_str_radix(status_field(&out, "CapEff")?, 16).ok(),
-            Some(1),
-            "CapEff"
-        );
+        equal!(u64::from_str_radix(status_field(&out, "CapEff")?, 16).ok(), Some(1), "CapEff");
         Ok(())
     });
     group.add("process_file_exit_status", |t| {
@@ -250,20 +174,14 @@ fn process_file(group: &mut Group) {
         Ok(())
     });
     for flag in ["--process", "-p"] {
-        group.add(
-            format!(
-                "a_broken_process_file_is_refused_{}",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                t.sleeper()?;
-                let file = t.scratch.join("process.json");
-                fs::write(&file, "{\"args\": [")?;
-                let (id, path) = (t.id.clone(), file.display().to_string());
-                t.call(&["exec", flag, &path, &id]).go()?.refused()?;
-                Ok(())
-            },
-        );
+        group.add(format!("a_broken_process_file_is_refused_{}", flag.trim_start_matches('-')), move |t| {
+            t.sleeper()?;
+            let file = t.scratch.join("process.json");
+            fs::write(&file, "{\"args\": [")?;
+            let (id, path) = (t.id.clone(), file.display().to_string());
+            t.call(&["exec", flag, &path, &id]).go()?.refused()?;
+            Ok(())
+        });
     }
 }
 
@@ -271,9 +189,7 @@ fn process_file_affinity(group: &mut Group) {
     group.add("a_missing_process_file_is_refused", |t| {
         t.sleeper()?;
         let id = t.id.clone();
-        t.call(&["exec", "--process", "/no/such/process.json", &id])
-            .go()?
-            .refused()?;
+        t.call(&["exec", "--process", "/no/such/process.json", &id]).go()?.refused()?;
         Ok(())
     });
     group.citing("config.md#linux-process");

@@ -52,11 +52,7 @@ fn names(group: &mut Group) {
     group.citing("config.md#domainname");
     group.add("domainname_is_set", |t| {
         t.set("/domainname", json!("foobarbaz.test"));
-        equal!(
-            t.run_sh("cat /proc/sys/kernel/domainname")?,
-            "foobarbaz.test\n",
-            "domainname"
-        );
+        equal!(t.run_sh("cat /proc/sys/kernel/domainname")?, "foobarbaz.test\n", "domainname");
         Ok(())
     });
 }
@@ -66,11 +62,7 @@ fn sysctls(group: &mut Group) {
     for (key, path, value) in [
         ("net.ipv4.ip_forward", "net/ipv4/ip_forward", "1"),
         ("net.core.somaxconn", "net/core/somaxconn", "256"),
-        (
-            "net.ipv4.ping_group_range",
-            "net/ipv4/ping_group_range",
-            "0\t1000",
-        ),
+        ("net.ipv4.ping_group_range", "net/ipv4/ping_group_range", "0\t1000"),
         ("kernel.shmmax", "kernel/shmmax", "65536"),
         ("kernel.msgmax", "kernel/msgmax", "4096"),
         ("kernel.sem", "kernel/sem", "250\t32000\t32\t128"),
@@ -79,11 +71,7 @@ fn sysctls(group: &mut Group) {
     ] {
         group.add(format!("{key}_is_set"), move |t| {
             t.set("/linux/sysctl", json!({key: value.replace('\t', " ")}));
-            equal!(
-                t.run_sh(&format!("cat /proc/sys/{path}"))?.trim(),
-                value,
-                "{key}"
-            );
+            equal!(t.run_sh(&format!("cat /proc/sys/{path}"))?.trim(), value, "{key}");
             Ok(())
         });
     }
@@ -97,15 +85,12 @@ fn sysctls(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
-    group.add(
-        "a_net_sysctl_in_the_hosts_network_namespace_is_refused",
-        |t| {
-            t.drop_namespace("network");
-            t.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
-            t.run_refused()?;
-            Ok(())
-        },
-    );
+    group.add("a_net_sysctl_in_the_hosts_network_namespace_is_refused", |t| {
+        t.drop_namespace("network");
+        t.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+        t.run_refused()?;
+        Ok(())
+    });
     group.add("an_ipc_sysctl_in_the_hosts_ipc_namespace_is_refused", |t| {
         t.drop_namespace("ipc");
         t.set("/linux/sysctl", json!({"kernel.shmmax": "65536"}));
@@ -126,15 +111,9 @@ fn bad_sysctls(group: &mut Group) {
         Ok(())
     });
     group.add("a_sysctl_cannot_leave_proc_sys", |t| {
-        t.set(
-            "/linux/sysctl",
-            json!({"net.ipv4/../../../../out/made": "1"}),
-        );
+        t.set("/linux/sysctl", json!({"net.ipv4/../../../../out/made": "1"}));
         t.run_refused()?;
-        ensure!(
-            !t.rootfs().join("out/made").exists(),
-            "a file was written outside /proc/sys"
-        );
+        ensure!(!t.rootfs().join("out/made").exists(), "a file was written outside /proc/sys");
         Ok(())
     });
 }
@@ -145,11 +124,7 @@ fn personality(group: &mut Group) {
         let body = move |t: &mut Trial| -> Outcome {
             t.capabilities(&["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]);
             t.set("/linux/personality", json!({"domain": domain}));
-            equal!(
-                t.run_sh("cat /proc/self/personality")?.trim(),
-                shown,
-                "personality"
-            );
+            equal!(t.run_sh("cat /proc/self/personality")?.trim(), shown, "personality");
             Ok(())
         };
         group.add(format!("domain_{}", domain.to_lowercase()), body);
@@ -188,21 +163,12 @@ fn memory_policy(group: &mut Group) {
                 t.set("/linux/memoryPolicy/nodes", json!(nodes));
             }
             let out = t.run_sh("cat /proc/self/numa_maps")?;
-            let first = out
-                .lines()
-                .next()
-                .and_then(|line| line.split(' ').nth(1))
-                .unwrap_or_default()
-                .to_string();
+            let first = out.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_string();
             ensure!(first.starts_with(shown), "policy is {first}");
             Ok(())
         };
         let name = format!("memory_policy_{}", mode[5..].to_lowercase());
-        if mode == "MPOL_DEFAULT" {
-            group.add(name, body)
-        } else {
-            group.add_beyond_peers(why, name, body)
-        }
+        if mode == "MPOL_DEFAULT" { group.add(name, body) } else { group.add_beyond_peers(why, name, body) }
     }
     group.add_beyond_peers(why, "memory_policy_bind_without_nodes_is_refused", |t| {
         t.set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}));
@@ -218,11 +184,7 @@ fn memory_policy(group: &mut Group) {
 
 /// Makes a veth pair in the test's own network namespace.
 fn veth() -> Outcome {
-    let status = Command::new("ip")
-        .args([
-            "link", "add", "xbt0", "type", "veth", "peer", "name", "xbt1",
-        ])
-        .status();
+    let status = Command::new("ip").args(["link", "add", "xbt0", "type", "veth", "peer", "name", "xbt1"]).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         _ => skip("requires iproute2 and veth devices"),
@@ -250,17 +212,12 @@ fn network_devices(group: &mut Group) {
         veth()?;
         t.set("/linux/netDevices", json!({"xbt0": {"name": "inside0"}}));
         let out = t.run_sh("ls /sys/class/net")?;
-        ensure!(
-            out.split_whitespace().any(|name| name == "inside0"),
-            "{out}"
-        );
+        ensure!(out.split_whitespace().any(|name| name == "inside0"), "{out}");
         Ok(())
     });
     group.add_beyond_peers(why, "a_moved_network_device_keeps_its_address", |t| {
         veth()?;
-        Command::new("ip")
-            .args(["addr", "add", "10.77.0.5/24", "dev", "xbt0"])
-            .status()?;
+        Command::new("ip").args(["addr", "add", "10.77.0.5/24", "dev", "xbt0"]).status()?;
         t.set("/linux/netDevices", json!({"xbt0": {"name": "inside0"}}));
         let out = t.run_sh("ip addr show inside0")?;
         ensure!(out.contains("10.77.0.5/24"), "{out}");
@@ -285,10 +242,7 @@ fn resctrl(group: &mut Group) {
         if std::fs::read_to_string("/proc/self/mounts")?.contains(" resctrl ") {
             return skip("requires a machine without a resctrl mount");
         }
-        t.set(
-            "/linux/intelRdt",
-            json!({"closID": "some", "l3CacheSchema": "L3:0=f"}),
-        );
+        t.set("/linux/intelRdt", json!({"closID": "some", "l3CacheSchema": "L3:0=f"}));
         t.run_refused()?;
         Ok(())
     });

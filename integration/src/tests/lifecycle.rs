@@ -26,10 +26,7 @@ fn create(group: &mut Group) {
         t.sh("touch /out/ran");
         t.create()?;
         equal!(t.status()?, "created", "status after create");
-        ensure!(
-            !t.rootfs().join("out/ran").exists(),
-            "the payload ran before start"
-        );
+        ensure!(!t.rootfs().join("out/ran").exists(), "the payload ran before start");
         Ok(())
     });
     group.add("changes_to_the_config_after_create_have_no_effect", |t| {
@@ -38,11 +35,7 @@ fn create(group: &mut Group) {
         t.sh("echo second > /out/ran");
         t.write_config()?;
         t.start()?;
-        equal!(
-            t.wait_for_file(t.rootfs().join("out/ran"))?,
-            "first\n",
-            "what ran"
-        );
+        equal!(t.wait_for_file(t.rootfs().join("out/ran"))?, "first\n", "what ran");
         t.wait_for_status("stopped")
     });
     group.add("the_bundle_defaults_to_the_current_directory", |t| {
@@ -57,39 +50,25 @@ fn create(group: &mut Group) {
         t.args(&["/bin/true"]);
         t.write_config()?;
         let (id, above) = (t.id.clone(), t.bundle.join(".."));
-        t.call(&["create", "--bundle", "bundle", &id])
-            .cwd(above)
-            .go()?
-            .ok()?;
-        equal!(
-            t.state()?["bundle"],
-            json!(t.bundle),
-            "bundle in state, absolute by runtime.md#state"
-        );
+        t.call(&["create", "--bundle", "bundle", &id]).cwd(above).go()?.ok()?;
+        equal!(t.state()?["bundle"], json!(t.bundle), "bundle in state, absolute by runtime.md#state");
         Ok(())
     });
 }
 
 fn create_side_by_side(group: &mut Group) {
     for (name, running) in [("created", false), ("running", true)] {
-        group.add(
-            format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"),
-            move |t| {
-                t.args(&["/bin/sleep", "1000"]);
-                t.create()?;
-                if running {
-                    t.start()?;
-                }
-                let pid = t.pid()?;
-                t.create_with(&[])?.refused()?;
-                equal!(
-                    (t.status()?.as_str(), t.pid()?),
-                    (name, pid),
-                    "status and pid of the first container"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"), move |t| {
+            t.args(&["/bin/sleep", "1000"]);
+            t.create()?;
+            if running {
+                t.start()?;
+            }
+            let pid = t.pid()?;
+            t.create_with(&[])?.refused()?;
+            equal!((t.status()?.as_str(), t.pid()?), (name, pid), "status and pid of the first container");
+            Ok(())
+        });
     }
     group.add("two_containers_live_side_by_side", |t| {
         t.sleeper()?;
@@ -107,39 +86,29 @@ fn create_side_by_side(group: &mut Group) {
         t.create()?;
         Ok(())
     });
-    group.add(
-        "a_created_container_has_a_live_process_in_new_namespaces",
-        |t| {
-            t.create()?;
-            let pid = t.pid()?;
-            ensure!(
-                fs::read_link(format!("/proc/{pid}/ns/mnt"))?
-                    != fs::read_link("/proc/self/ns/mnt")?,
-                "process {pid} is in the runtime's mount namespace"
-            );
-            Ok(())
-        },
-    );
+    group.add("a_created_container_has_a_live_process_in_new_namespaces", |t| {
+        t.create()?;
+        let pid = t.pid()?;
+        ensure!(
+            fs::read_link(format!("/proc/{pid}/ns/mnt"))? != fs::read_link("/proc/self/ns/mnt")?,
+            "process {pid} is in the runtime's mount namespace"
+        );
+        Ok(())
+    });
 }
 
 fn create_words(group: &mut Group) {
     for kind in ["apart", "equals"] {
-        group.add(
-            format!("options_after_the_id_are_understood_{kind}"),
-            move |t| {
-                t.write_config()?;
-                let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-                let inline = format!("--bundle={bundle}");
-                let words: Vec<&str> = if kind == "apart" {
-                    vec!["create", &id, "--bundle", &bundle]
-                } else {
-                    vec!["create", &id, &inline]
-                };
-                t.call(&words).cwd("/").go()?.ok()?;
-                equal!(t.status()?, "created", "status");
-                Ok(())
-            },
-        );
+        group.add(format!("options_after_the_id_are_understood_{kind}"), move |t| {
+            t.write_config()?;
+            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+            let inline = format!("--bundle={bundle}");
+            let words: Vec<&str> =
+                if kind == "apart" { vec!["create", &id, "--bundle", &bundle] } else { vec!["create", &id, &inline] };
+            t.call(&words).cwd("/").go()?.ok()?;
+            equal!(t.status()?, "created", "status");
+            Ok(())
+        });
     }
 }
 
@@ -164,11 +133,7 @@ fn start(group: &mut Group) {
         t.wait_for_status("stopped")?;
         let id = t.id.clone();
         t.call(&["start", &id]).go()?.refused()?;
-        equal!(
-            fs::read_to_string(t.rootfs().join("out/ran"))?,
-            "once\n",
-            "runs of the payload"
-        );
+        equal!(fs::read_to_string(t.rootfs().join("out/ran"))?, "once\n", "runs of the payload");
         Ok(())
     });
     group.add("start_returns_while_the_payload_runs", |t| {
@@ -212,20 +177,13 @@ fn state(group: &mut Group) {
         t.wait_for_status("stopped")
     });
     group.add("state_has_the_required_properties", |t| {
-        t.set(
-            "/annotations",
-            json!({"com.example.key": "value", "empty": ""}),
-        );
+        t.set("/annotations", json!({"com.example.key": "value", "empty": ""}));
         t.create()?;
         let state = t.state()?;
         equal!(state["id"], json!(t.id), "id");
         equal!(state["bundle"], json!(t.bundle), "bundle");
         equal!(state["status"], json!("created"), "status");
-        equal!(
-            state["annotations"]["com.example.key"],
-            json!("value"),
-            "annotation"
-        );
+        equal!(state["annotations"]["com.example.key"], json!("value"), "annotation");
         let version = state["ociVersion"].as_str().unwrap_or_default();
         ensure!(
             version.split('.').count() >= 3 && version.starts_with(|c: char| c.is_ascii_digit()),
@@ -242,24 +200,11 @@ fn state_keys(group: &mut Group) {
     group.add("state_has_the_keys_that_engines_read", |t| {
         t.create()?;
         let state = t.state()?;
-        for key in [
-            "ociVersion",
-            "id",
-            "pid",
-            "status",
-            "bundle",
-            "created",
-            "owner",
-            "rootfs",
-        ] {
+        for key in ["ociVersion", "id", "pid", "status", "bundle", "created", "owner", "rootfs"] {
             ensure!(!state[key].is_null(), "key {key} is missing from {state}");
         }
         equal!(state["rootfs"], json!(t.rootfs()), "rootfs");
-        ensure!(
-            state["created"].as_str().unwrap_or_default().contains('T'),
-            "created is {}",
-            state["created"]
-        );
+        ensure!(state["created"].as_str().unwrap_or_default().contains('T'), "created is {}", state["created"]);
         Ok(())
     });
     group.add("state_of_a_stopped_container_names_no_live_process", |t| {
@@ -273,11 +218,7 @@ fn state_keys(group: &mut Group) {
         t.create()?;
         let id = t.id.clone();
         let done = t.call(&["state", &id]).go()?.ok()?;
-        ensure!(
-            done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'),
-            "{}",
-            done.stdout
-        );
+        ensure!(done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'), "{}", done.stdout);
         ensure!(done.stderr.is_empty(), "stderr: {}", done.stderr);
         Ok(())
     });
@@ -310,10 +251,7 @@ fn delete(group: &mut Group) {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         t.delete()?;
-        ensure!(
-            t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(),
-            "the bundle was touched"
-        );
+        ensure!(t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(), "the bundle was touched");
         Ok(())
     });
     group.citing("engine contract");
@@ -337,43 +275,29 @@ fn delete(group: &mut Group) {
 
 fn delete_force(group: &mut Group) {
     for words in [["delete", "-f", "ID"], ["delete", "ID", "--force"]] {
-        let name = if words[1] == "-f" {
-            "short"
-        } else {
-            "after_the_id"
-        };
+        let name = if words[1] == "-f" { "short" } else { "after_the_id" };
         group.add(format!("delete_force_{name}"), move |t| {
             t.sleeper()?;
             let id = t.id.clone();
-            let words: Vec<&str> = words
-                .iter()
-                .map(|word| if *word == "ID" { id.as_str() } else { word })
-                .collect();
+            let words: Vec<&str> = words.iter().map(|word| if *word == "ID" { id.as_str() } else { word }).collect();
             t.call(&words).go()?.ok()?;
             t.expect_unknown()
         });
     }
-    group.add(
-        "delete_force_ends_all_processes_without_a_pid_namespace",
-        |t| {
-            t.drop_namespace("pid");
-            t.sh("sleep 1000 & sleep 1000 & wait");
-            t.create_started()?;
-            let id = t.id.clone();
-            t.call(&["delete", "--force", &id]).go()?.ok()?;
-            t.expect_unknown()
-        },
-    );
+    group.add("delete_force_ends_all_processes_without_a_pid_namespace", |t| {
+        t.drop_namespace("pid");
+        t.sh("sleep 1000 & sleep 1000 & wait");
+        t.create_started()?;
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        t.expect_unknown()
+    });
     group.add("a_second_delete_is_an_error", |t| {
         t.create()?;
         t.delete()?;
         let id = t.id.clone();
         let done = t.call(&["delete", &id]).go()?.refused()?;
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
+        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
         Ok(())
     });
     group.add("delete_survives_a_missing_bundle", |t| {

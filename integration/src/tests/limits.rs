@@ -40,15 +40,9 @@ pub fn group() -> Group {
 
 fn limit_row(t: &mut Trial, row: &str) -> Outcome<(String, String)> {
     let out = t.run_sh("cat /proc/self/limits")?;
-    let line = out
-        .lines()
-        .find_map(|line| line.strip_prefix(row))
-        .unwrap_or_default();
+    let line = out.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
     let mut words = line.split_whitespace().map(str::to_string);
-    Ok((
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    ))
+    Ok((words.next().unwrap_or_default(), words.next().unwrap_or_default()))
 }
 
 fn limits(group: &mut Group) {
@@ -56,47 +50,23 @@ fn limits(group: &mut Group) {
     for (name, row) in LIMITS {
         group.add(format!("{}_is_set", name.to_lowercase()), move |t| {
             let current = std::fs::read_to_string("/proc/self/limits")?;
-            let line = current
-                .lines()
-                .find_map(|line| line.strip_prefix(row))
-                .unwrap_or_default();
+            let line = current.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
             let hard = line.split_whitespace().nth(1).unwrap_or_default();
-            let ceiling = if hard == "unlimited" {
-                u64::MAX
-            } else {
-                hard.parse()?
-            };
+            let ceiling = if hard == "unlimited" { u64::MAX } else { hard.parse()? };
             // Lower than what this machine allows, and enough for a shell to live.
             let value = ceiling.min(1 << 30);
-            t.set(
-                "/process/rlimits",
-                json!([{"type": name, "soft": value - value / 4, "hard": value}]),
-            );
-            equal!(
-                limit_row(t, row)?,
-                ((value - value / 4).to_string(), value.to_string()),
-                "{name}"
-            );
+            t.set("/process/rlimits", json!([{"type": name, "soft": value - value / 4, "hard": value}]));
+            equal!(limit_row(t, row)?, ((value - value / 4).to_string(), value.to_string()), "{name}");
             Ok(())
         });
     }
     group.add("rlimit_unlimited_is_understood", |t| {
         let current = std::fs::read_to_string("/proc/self/limits")?;
-        if !current
-            .lines()
-            .any(|line| line.starts_with("Max cpu time") && line.matches("unlimited").count() == 2)
-        {
+        if !current.lines().any(|line| line.starts_with("Max cpu time") && line.matches("unlimited").count() == 2) {
             return skip("requires an unlimited RLIMIT_CPU");
         }
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_CPU", "soft": u64::MAX, "hard": u64::MAX}]),
-        );
-        equal!(
-            limit_row(t, "Max cpu time")?,
-            ("unlimited".into(), "unlimited".into()),
-            "RLIMIT_CPU"
-        );
+        t.set("/process/rlimits", json!([{"type": "RLIMIT_CPU", "soft": u64::MAX, "hard": u64::MAX}]));
+        equal!(limit_row(t, "Max cpu time")?, ("unlimited".into(), "unlimited".into()), "RLIMIT_CPU");
         Ok(())
     });
 }
@@ -120,35 +90,23 @@ fn limit_lists(group: &mut Group) {
         t.sh("ulimit -Sn; ulimit -Hn");
         t.write_config()?;
         let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        let done = t
-            .call_after("ulimit -n 777", &["run", "--bundle", &bundle, &id])
-            .go()?
-            .ok()?;
+        let done = t.call_after("ulimit -n 777", &["run", "--bundle", &bundle, &id]).go()?.ok()?;
         equal!(done.stdout, "777\n777\n", "limits");
         Ok(())
     });
     group.add("an_unknown_rlimit_is_refused", |t| {
-        t.push(
-            "/process/rlimits",
-            json!({"type": "RLIMIT_NO_SUCH_THING", "soft": 1, "hard": 1}),
-        );
+        t.push("/process/rlimits", json!({"type": "RLIMIT_NO_SUCH_THING", "soft": 1, "hard": 1}));
         t.run_refused()?;
         Ok(())
     });
     let why = "both peers accept it; config.md#posix-process: duplicated entries, `the runtime MUST generate an error`";
     group.add_beyond_peers(why, "a_duplicated_rlimit_is_refused", |t| {
-        t.push(
-            "/process/rlimits",
-            json!({"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}),
-        );
+        t.push("/process/rlimits", json!({"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}));
         t.run_refused()?;
         Ok(())
     });
     group.add("a_soft_limit_above_the_hard_one_is_refused", |t| {
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_NOFILE", "soft": 200, "hard": 100}]),
-        );
+        t.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 200, "hard": 100}]));
         t.run_refused()?;
         Ok(())
     });
@@ -159,16 +117,11 @@ fn limits_above(group: &mut Group) {
         if has_capability(CAP_SYS_RESOURCE) {
             return skip("requires a caller without CAP_SYS_RESOURCE");
         }
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_NOFILE", "soft": 500, "hard": 500}]),
-        );
+        t.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 500, "hard": 500}]));
         t.sh("echo payload-has-run");
         t.write_config()?;
         let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        t.call_after("ulimit -n 200", &["run", "--bundle", &bundle, &id])
-            .go()?
-            .refused()?;
+        t.call_after("ulimit -n 200", &["run", "--bundle", &bundle, &id]).go()?.refused()?;
         Ok(())
     });
 }
@@ -178,11 +131,7 @@ fn oom(group: &mut Group) {
     for value in [0, 100, 1000] {
         group.add(format!("oom_score_adj_{value}_is_set"), move |t| {
             t.set("/process/oomScoreAdj", json!(value));
-            equal!(
-                t.run_sh("cat /proc/self/oom_score_adj")?,
-                format!("{value}\n"),
-                "oom_score_adj"
-            );
+            equal!(t.run_sh("cat /proc/self/oom_score_adj")?, format!("{value}\n"), "oom_score_adj");
             Ok(())
         });
     }
@@ -190,13 +139,8 @@ fn oom(group: &mut Group) {
         t.sh("cat /proc/self/oom_score_adj");
         t.write_config()?;
         let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        let done = t
-            .call_after(
-                "echo 321 > /proc/self/oom_score_adj",
-                &["run", "--bundle", &bundle, &id],
-            )
-            .go()?
-            .ok()?;
+        let done =
+            t.call_after("echo 321 > /proc/self/oom_score_adj", &["run", "--bundle", &bundle, &id]).go()?.ok()?;
         equal!(done.stdout, "321\n", "oom_score_adj");
         Ok(())
     });

@@ -2,6 +2,7 @@
 //! wording, state file layout and timing belong to each runtime.
 
 mod cgroups;
+mod cgroups_v1;
 mod cli;
 mod devices;
 mod errors;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
         errors::group(),
         terminal::group(),
         cgroups::group(),
+        cgroups_v1::group(),
         schema::group(),
         process::group(),
         privileges::group(),

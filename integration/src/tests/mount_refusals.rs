@@ -47,17 +47,14 @@ fn refusals(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
-    group.add(
-        "a_proc_mount_away_from_proc_with_a_symlink_is_not_followed_to_the_host",
-        |t| {
-            fs::remove_dir(t.rootfs().join("proc"))?;
-            symlink("/tmp", t.rootfs().join("proc"))?;
-            // CVE-2019-16884, CVE-2023-27561: a rootfs whose /proc is a symlink must not be mounted over.
-            t.sh("echo payload-has-run");
-            t.run()?.refused()?;
-            Ok(())
-        },
-    );
+    group.add("a_proc_mount_away_from_proc_with_a_symlink_is_not_followed_to_the_host", |t| {
+        fs::remove_dir(t.rootfs().join("proc"))?;
+        symlink("/tmp", t.rootfs().join("proc"))?;
+        // CVE-2019-16884, CVE-2023-27561: a rootfs whose /proc is a symlink must not be mounted over.
+        t.sh("echo payload-has-run");
+        t.run()?.refused()?;
+        Ok(())
+    });
 }
 
 fn tmpcopyup(group: &mut Group) {
@@ -65,15 +62,8 @@ fn tmpcopyup(group: &mut Group) {
     group.add("tmpcopyup_copies_the_directory", |t| {
         fs::write(t.rootfs().join("mnt/seed"), "seed\n")?;
         t.mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup"]);
-        equal!(
-            t.run_sh("cat /mnt/seed; echo new > /mnt/new")?,
-            "seed\n",
-            "the copied file"
-        );
-        ensure!(
-            !t.rootfs().join("mnt/new").exists(),
-            "a write reached the image"
-        );
+        equal!(t.run_sh("cat /mnt/seed; echo new > /mnt/new")?, "seed\n", "the copied file");
+        ensure!(!t.rootfs().join("mnt/new").exists(), "a write reached the image");
         Ok(())
     });
     group.add("tmpcopyup_keeps_modes_and_links", |t| {
@@ -83,11 +73,7 @@ fn tmpcopyup(group: &mut Group) {
         fs::set_permissions(place.join("dir/file"), fs::Permissions::from_mode(0o640))?;
         symlink("dir/file", place.join("link"))?;
         t.mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup"]);
-        equal!(
-            t.run_sh("stat -c %a /mnt/dir/file; readlink /mnt/link")?,
-            "640\ndir/file\n",
-            "mode and link"
-        );
+        equal!(t.run_sh("stat -c %a /mnt/dir/file; readlink /mnt/link")?, "640\ndir/file\n", "mode and link");
         Ok(())
     });
     group.add("tmpcopyup_on_an_empty_directory", |t| {
@@ -103,20 +89,13 @@ fn others(group: &mut Group) {
         let before = fs::read_to_string("/proc/self/mountinfo")?;
         t.mount("/mnt", "tmpfs", "tmpfs", &[]);
         t.sleeper()?;
-        equal!(
-            fs::read_to_string("/proc/self/mountinfo")?,
-            before,
-            "mount table while the container runs"
-        );
+        equal!(fs::read_to_string("/proc/self/mountinfo")?, before, "mount table while the container runs");
         Ok(())
     });
     group.add("host_mounts_are_not_visible_inside", |t| {
         let table = mountinfo::of_container(t)?;
-        let strange: Vec<&str> = table
-            .iter()
-            .map(|mount| mount.point.as_str())
-            .filter(|point| point.starts_with("/run"))
-            .collect();
+        let strange: Vec<&str> =
+            table.iter().map(|mount| mount.point.as_str()).filter(|point| point.starts_with("/run")).collect();
         ensure!(strange.is_empty(), "host mounts are visible: {strange:?}");
         Ok(())
     });
@@ -125,25 +104,21 @@ fn others(group: &mut Group) {
         for index in 0..50 {
             t.mount(&format!("/mnt/{index}"), "bind", &source, &["bind", "ro"]);
         }
-        equal!(
-            t.run_sh("cat /mnt/*/file | wc -l")?.trim(),
-            "50",
-            "binds that show the file"
-        );
+        equal!(t.run_sh("cat /mnt/*/file | wc -l")?.trim(), "50", "binds that show the file");
         Ok(())
     });
     group.citing("config.md#posix-platform-mounts");
     group.add("an_idmapped_bind_shows_mapped_owners", |t| {
-            let source = source_with_file(t)?;
-            let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
-            t.push(
-                "/mounts",
-                json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"],
+        let source = source_with_file(t)?;
+        let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        t.push(
+            "/mounts",
+            json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"],
                        "uidMappings": map, "gidMappings": map}),
-            );
-            equal!(t.run_sh("stat -c %u:%g /mnt/file")?, "1000:1000\n", "owner seen through the mount");
-            Ok(())
-        });
+        );
+        equal!(t.run_sh("stat -c %u:%g /mnt/file")?, "1000:1000\n", "owner seen through the mount");
+        Ok(())
+    });
     group.citing("config.md#linux-mount-options");
     group.add_beyond_peers("runc 1.1.5 ignores idmap and crun 1.8.1 leaves its cgroup; config.md#linux-mount-options: `an error MUST be returned`", "idmap_without_any_mapping_is_refused", |t| {
         let source = source_with_file(t)?;

@@ -34,14 +34,11 @@ fn default_mounts(group: &mut Group) {
         ("/dev/shm", "tmpfs"),
         ("/dev/mqueue", "mqueue"),
     ] {
-        group.add(
-            format!("{}_is_{kind}", point[1..].replace('/', "_")),
-            move |t| {
-                let table = mountinfo::of_container(t)?;
-                equal!(mountinfo::at(&table, point)?.kind, kind, "type of {point}");
-                Ok(())
-            },
-        );
+        group.add(format!("{}_is_{kind}", point[1..].replace('/', "_")), move |t| {
+            let table = mountinfo::of_container(t)?;
+            equal!(mountinfo::at(&table, point)?.kind, kind, "type of {point}");
+            Ok(())
+        });
     }
     group.add("devpts_is_a_new_instance", |t| {
         equal!(t.run_sh("ls /dev/pts")?, "ptmx\n", "entries of /dev/pts");
@@ -51,11 +48,7 @@ fn default_mounts(group: &mut Group) {
         let table = mountinfo::of_container(t)?;
         let found = mountinfo::at(&table, "/dev/pts")?;
         for option in ["gid=5", "mode=620", "ptmxmode=666"] {
-            ensure!(
-                found.super_has(option),
-                "{option} is missing from {:?}",
-                found.super_options
-            );
+            ensure!(found.super_has(option), "{option} is missing from {:?}", found.super_options);
         }
         Ok(())
     });
@@ -65,14 +58,7 @@ fn default_mounts(group: &mut Group) {
         Ok(())
     });
     group.add("proc_shows_only_the_containers_processes", |t| {
-        equal!(
-            t.run_sh("ls -d /proc/[0-9]* | wc -l")?
-                .trim()
-                .parse::<u32>()?
-                < 5,
-            true,
-            "few processes"
-        );
+        equal!(t.run_sh("ls -d /proc/[0-9]* | wc -l")?.trim().parse::<u32>()? < 5, true, "few processes");
         Ok(())
     });
 }
@@ -82,10 +68,7 @@ fn few_mounts(group: &mut Group) {
         let out = t.run_sh("ls /sys/fs/cgroup")?;
         ensure!(!out.trim().is_empty(), "/sys/fs/cgroup is empty");
         let table = mountinfo::of_container(t)?;
-        ensure!(
-            mountinfo::at(&table, "/sys/fs/cgroup")?.has("ro"),
-            "/sys/fs/cgroup is writable"
-        );
+        ensure!(mountinfo::at(&table, "/sys/fs/cgroup")?.has("ro"), "/sys/fs/cgroup is writable");
         Ok(())
     });
     group.citing("config.md#mounts");
@@ -133,21 +116,14 @@ fn sources(group: &mut Group) {
         let source = source_with_file(t)?;
         t.mount("/etc/passwd", "bind", source.join("file"), &["bind"]);
         equal!(t.run_sh("cat /etc/passwd")?, "content\n", "the file");
-        ensure!(
-            fs::read_to_string(t.rootfs().join("etc/passwd"))?.starts_with("root:"),
-            "the image's file changed"
-        );
+        ensure!(fs::read_to_string(t.rootfs().join("etc/passwd"))?.starts_with("root:"), "the image's file changed");
         Ok(())
     });
     group.add("writes_through_a_bind_reach_the_source", |t| {
         let source = source_with_file(t)?;
         t.mount("/mnt", "bind", &source, &["bind", "rw"]);
         t.run_sh("echo new > /mnt/made")?;
-        equal!(
-            fs::read_to_string(source.join("made"))?,
-            "new\n",
-            "the written file"
-        );
+        equal!(fs::read_to_string(source.join("made"))?, "new\n", "the written file");
         Ok(())
     });
     group.add("a_relative_source_is_relative_to_the_bundle", |t| {
@@ -165,10 +141,7 @@ fn sources(group: &mut Group) {
     });
     group.add("a_bind_mount_needs_no_type", |t| {
         let source = source_with_file(t)?;
-        t.push(
-            "/mounts",
-            json!({"destination": "/mnt", "source": source, "options": ["rbind"]}),
-        );
+        t.push("/mounts", json!({"destination": "/mnt", "source": source, "options": ["rbind"]}));
         equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
         Ok(())
     });
@@ -177,11 +150,7 @@ fn sources(group: &mut Group) {
 fn other_sources(group: &mut Group) {
     group.add("a_device_can_be_bound", |t| {
         t.mount("/dev/my-null", "bind", "/dev/null", &["bind"]);
-        equal!(
-            t.run_sh("echo x > /dev/my-null; stat -c %t:%T /dev/my-null")?,
-            "1:3\n",
-            "the device"
-        );
+        equal!(t.run_sh("echo x > /dev/my-null; stat -c %t:%T /dev/my-null")?, "1:3\n", "the device");
         Ok(())
     });
     group.add("a_source_that_is_a_symlink_is_followed", |t| {
@@ -205,26 +174,14 @@ fn other_sources(group: &mut Group) {
         ];
         let words: Vec<&str> = options.iter().map(String::as_str).collect();
         t.mount("/mnt", "overlay", "overlay", &words);
-        equal!(
-            t.run_sh("cat /mnt/a /mnt/b; echo new > /mnt/c")?,
-            "lower\nupper\n",
-            "files"
-        );
-        equal!(
-            fs::read_to_string(t.scratch.join("upper/c"))?,
-            "new\n",
-            "the upper layer"
-        );
+        equal!(t.run_sh("cat /mnt/a /mnt/b; echo new > /mnt/c")?, "lower\nupper\n", "files");
+        equal!(fs::read_to_string(t.scratch.join("upper/c"))?, "new\n", "the upper layer");
         Ok(())
     });
     group.add("the_source_of_a_tmpfs_is_only_its_name", |t| {
         t.mount("/mnt", "tmpfs", "my-name", &[]);
         let table = mountinfo::of_container(t)?;
-        equal!(
-            mountinfo::at(&table, "/mnt")?.source,
-            "my-name",
-            "source in mountinfo"
-        );
+        equal!(mountinfo::at(&table, "/mnt")?.source, "my-name", "source in mountinfo");
         Ok(())
     });
 }
@@ -242,11 +199,7 @@ fn destinations(group: &mut Group) {
     group.add("a_missing_directory_is_made", |t| {
         let source = source_with_file(t)?;
         t.mount("/new/deep/path", "bind", source, &["bind"]);
-        equal!(
-            t.run_sh("cat /new/deep/path/file")?,
-            "content\n",
-            "the file"
-        );
+        equal!(t.run_sh("cat /new/deep/path/file")?, "content\n", "the file");
         Ok(())
     });
     group.add("a_missing_file_is_made", |t| {
@@ -267,27 +220,15 @@ fn destinations(group: &mut Group) {
         t.mount("/mnt/sub", "tmpfs", "second", &[]);
         t.mount("/mnt/sub/sub", "tmpfs", "third", &[]);
         let table = mountinfo::of_container(t)?;
-        equal!(
-            mountinfo::at(&table, "/mnt/sub")?.source,
-            "second",
-            "source of /mnt/sub"
-        );
-        equal!(
-            mountinfo::at(&table, "/mnt/sub/sub")?.source,
-            "third",
-            "source of /mnt/sub/sub"
-        );
+        equal!(mountinfo::at(&table, "/mnt/sub")?.source, "second", "source of /mnt/sub");
+        equal!(mountinfo::at(&table, "/mnt/sub/sub")?.source, "third", "source of /mnt/sub/sub");
         Ok(())
     });
     group.add("a_later_mount_covers_an_earlier_one", |t| {
         t.mount("/mnt", "tmpfs", "first", &[]);
         t.mount("/mnt", "tmpfs", "second", &[]);
         let table = mountinfo::of_container(t)?;
-        equal!(
-            mountinfo::at(&table, "/mnt")?.source,
-            "second",
-            "topmost mount"
-        );
+        equal!(mountinfo::at(&table, "/mnt")?.source, "second", "topmost mount");
         Ok(())
     });
 }
@@ -313,11 +254,7 @@ fn odd_destinations(group: &mut Group) {
     });
     group.add("destinations_with_spaces_work", |t| {
         t.mount("/mnt/with space", "tmpfs", "tmpfs", &[]);
-        equal!(
-            t.run_sh("touch '/mnt/with space/f' && ls '/mnt/with space'")?,
-            "f\n",
-            "files"
-        );
+        equal!(t.run_sh("touch '/mnt/with space/f' && ls '/mnt/with space'")?, "f\n", "files");
         Ok(())
     });
 }
@@ -333,33 +270,22 @@ fn symlinked_destinations(group: &mut Group) {
             symlink(target, t.rootfs().join("link"))?;
             t.mount("/link", "tmpfs", "inside", &[]);
             let table = mountinfo::of_container(t)?;
-            equal!(
-                mountinfo::at(&table, "/target")?.source,
-                "inside",
-                "mount at the link's target"
-            );
+            equal!(mountinfo::at(&table, "/target")?.source, "inside", "mount at the link's target");
             Ok(())
         });
     }
-    group.add(
-        "a_symlink_to_a_host_directory_does_not_reach_the_host",
-        |t| {
-            let outside = t.scratch.join("outside");
-            fs::create_dir(&outside)?;
-            symlink(&outside, t.rootfs().join("link"))?;
-            let source = source_with_file(t)?;
-            t.mount("/link/made", "bind", source, &["bind"]);
-            // Refusing the link and following it inside the root are both safe.
-            t.sh("true");
-            t.run()?;
-            equal!(
-                fs::read_dir(&outside)?.count(),
-                0,
-                "entries made outside the root"
-            );
-            Ok(())
-        },
-    );
+    group.add("a_symlink_to_a_host_directory_does_not_reach_the_host", |t| {
+        let outside = t.scratch.join("outside");
+        fs::create_dir(&outside)?;
+        symlink(&outside, t.rootfs().join("link"))?;
+        let source = source_with_file(t)?;
+        t.mount("/link/made", "bind", source, &["bind"]);
+        // Refusing the link and following it inside the root are both safe.
+        t.sh("true");
+        t.run()?;
+        equal!(fs::read_dir(&outside)?.count(), 0, "entries made outside the root");
+        Ok(())
+    });
     group.add("a_symlink_in_the_middle_is_resolved_inside", |t| {
         fs::create_dir(t.rootfs().join("real"))?;
         symlink("/real", t.rootfs().join("alias"))?;
@@ -378,10 +304,7 @@ fn dangling_destinations(group: &mut Group) {
             t.sh("cat /proc/self/mountinfo");
             t.run()?
         };
-        ensure!(
-            !std::path::Path::new("/not-there-yet").exists(),
-            "a directory was made on the host"
-        );
+        ensure!(!std::path::Path::new("/not-there-yet").exists(), "a directory was made on the host");
         if done.succeeded() {
             mountinfo::at(&mountinfo::parse(&done.stdout), "/not-there-yet")?;
         }

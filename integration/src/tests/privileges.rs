@@ -57,14 +57,11 @@ fn capabilities(group: &mut Group) {
         });
     }
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        group.add(
-            format!("without_capabilities_{}_is_empty", set.to_lowercase()),
-            move |t| {
-                t.set("/process/capabilities", json!({}));
-                equal!(set_of(t, set)?, 0, "{set}");
-                Ok(())
-            },
-        );
+        group.add(format!("without_capabilities_{}_is_empty", set.to_lowercase()), move |t| {
+            t.set("/process/capabilities", json!({}));
+            equal!(set_of(t, set)?, 0, "{set}");
+            Ok(())
+        });
     }
     group.add("the_five_sets_are_told_apart", |t| {
         let list = |names: &[&str]| json!(names);
@@ -89,17 +86,10 @@ fn capabilities(group: &mut Group) {
         Ok(())
     });
     group.add("the_bounding_set_is_a_ceiling_for_root", |t| {
-        t.set(
-            "/process/capabilities",
-            json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]}),
-        );
+        t.set("/process/capabilities", json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]}));
         t.set("/process/noNewPrivileges", json!(false));
         // uid 0 gains at execve whatever the bounding set lets through, capabilities(7).
-        equal!(
-            set_of(t, "CapEff")?,
-            1 | 1 << 5,
-            "effective set of root after execve"
-        );
+        equal!(set_of(t, "CapEff")?, 1 | 1 << 5, "effective set of root after execve");
         Ok(())
     });
 }
@@ -111,18 +101,14 @@ fn capability_warnings(group: &mut Group) {
         Ok(())
     });
     let why = "both peers pass capset's EPERM on; config.md#linux-process: `cannot be granted otherwise MUST be logged as a warning`";
-    group.add_beyond_peers(
-        why,
-        "a_capability_that_the_caller_lacks_is_only_a_warning",
-        |t| {
-            if has_capability(CAP_SYS_RESOURCE) {
-                return skip("requires a caller without CAP_SYS_RESOURCE");
-            }
-            t.capabilities(&["CAP_KILL", "CAP_SYS_RESOURCE"]);
-            equal!(set_of(t, "CapBnd")?, 1 << 5, "bounding set");
-            Ok(())
-        },
-    );
+    group.add_beyond_peers(why, "a_capability_that_the_caller_lacks_is_only_a_warning", |t| {
+        if has_capability(CAP_SYS_RESOURCE) {
+            return skip("requires a caller without CAP_SYS_RESOURCE");
+        }
+        t.capabilities(&["CAP_KILL", "CAP_SYS_RESOURCE"]);
+        equal!(set_of(t, "CapBnd")?, 1 << 5, "bounding set");
+        Ok(())
+    });
     group.add("an_ambient_capability_that_is_not_inheritable_is_not_granted", |t| {
         t.set("/process/capabilities", json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]}));
         t.sh("cat /proc/self/status");
@@ -140,11 +126,7 @@ fn no_new_privileges(group: &mut Group) {
         group.add(format!("no_new_privileges_{wanted}"), move |t| {
             t.set("/process/noNewPrivileges", json!(wanted));
             let out = t.run_sh("cat /proc/self/status")?;
-            equal!(
-                status_field(&out, "NoNewPrivs")?,
-                if wanted { "1" } else { "0" },
-                "NoNewPrivs"
-            );
+            equal!(status_field(&out, "NoNewPrivs")?, if wanted { "1" } else { "0" }, "NoNewPrivs");
             Ok(())
         });
     }
@@ -159,8 +141,7 @@ fn no_new_privileges(group: &mut Group) {
 fn labels(group: &mut Group) {
     group.citing("runtime.md#create");
     group.add("an_apparmor_profile_without_apparmor_is_refused", |t| {
-        let enabled =
-            std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         if enabled.starts_with('Y') {
             return skip("requires a kernel without active AppArmor");
         }
@@ -172,10 +153,7 @@ fn labels(group: &mut Group) {
         if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
             return skip("requires a kernel without active SELinux");
         }
-        t.set(
-            "/process/selinuxLabel",
-            json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675"),
-        );
+        t.set("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675"));
         t.run_refused()?;
         Ok(())
     });
@@ -183,10 +161,7 @@ fn labels(group: &mut Group) {
         if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
             return skip("requires a kernel without active SELinux");
         }
-        t.set(
-            "/linux/mountLabel",
-            json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"),
-        );
+        t.set("/linux/mountLabel", json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"));
         t.run_refused()?;
         Ok(())
     });
@@ -201,54 +176,28 @@ fn labels(group: &mut Group) {
 
 fn scheduling(group: &mut Group) {
     group.citing("config.md#linux-process");
-    for (policy, number) in [
-        ("SCHED_OTHER", "0"),
-        ("SCHED_BATCH", "3"),
-        ("SCHED_IDLE", "5"),
-    ] {
+    for (policy, number) in [("SCHED_OTHER", "0"), ("SCHED_BATCH", "3"), ("SCHED_IDLE", "5")] {
         let body = move |t: &mut Trial| -> Outcome {
             t.set("/process/scheduler", json!({"policy": policy}));
-            equal!(
-                scheduling_of(t, "1")?.policy,
-                number,
-                "policy, see sched(7)"
-            );
+            equal!(scheduling_of(t, "1")?.policy, number, "policy, see sched(7)");
             Ok(())
         };
         let name = policy.to_lowercase();
-        if number == "0" {
-            group.add(name, body)
-        } else {
-            group.add_beyond_peers(NEWER_THAN_PEERS, name, body)
-        }
+        if number == "0" { group.add(name, body) } else { group.add_beyond_peers(NEWER_THAN_PEERS, name, body) }
     }
     for (policy, number) in [("SCHED_FIFO", "1"), ("SCHED_RR", "2")] {
-        group.add_beyond_peers(
-            NEWER_THAN_PEERS,
-            format!("{}_with_a_priority", policy.to_lowercase()),
-            move |t| {
-                if !has_capability(CAP_SYS_NICE) {
-                    return skip("requires CAP_SYS_NICE");
-                }
-                t.set(
-                    "/process/scheduler",
-                    json!({"policy": policy, "priority": 7}),
-                );
-                let found = scheduling_of(t, "1")?;
-                equal!(
-                    (found.policy.as_str(), found.priority.as_str()),
-                    (number, "7"),
-                    "policy and priority"
-                );
-                Ok(())
-            },
-        );
+        group.add_beyond_peers(NEWER_THAN_PEERS, format!("{}_with_a_priority", policy.to_lowercase()), move |t| {
+            if !has_capability(CAP_SYS_NICE) {
+                return skip("requires CAP_SYS_NICE");
+            }
+            t.set("/process/scheduler", json!({"policy": policy, "priority": 7}));
+            let found = scheduling_of(t, "1")?;
+            equal!((found.policy.as_str(), found.priority.as_str()), (number, "7"), "policy and priority");
+            Ok(())
+        });
     }
     group.add_beyond_peers(NEWER_THAN_PEERS, "scheduler_nice_is_set", |t| {
-        t.set(
-            "/process/scheduler",
-            json!({"policy": "SCHED_OTHER", "nice": 5}),
-        );
+        t.set("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 5}));
         equal!(scheduling_of(t, "1")?.nice, "5", "nice value");
         Ok(())
     });
@@ -267,61 +216,36 @@ fn io_priority(group: &mut Group) {
         equal!(scheduling_of(t, "self")?.policy, "0", "policy of its child");
         Ok(())
     });
-    group.add_beyond_peers(
-        NEWER_THAN_PEERS,
-        "an_unknown_scheduler_policy_is_refused",
-        |t| {
-            t.set("/process/scheduler", json!({"policy": "SCHED_NO_SUCH"}));
-            t.run_refused()?;
-            Ok(())
-        },
-    );
+    group.add_beyond_peers(NEWER_THAN_PEERS, "an_unknown_scheduler_policy_is_refused", |t| {
+        t.set("/process/scheduler", json!({"policy": "SCHED_NO_SUCH"}));
+        t.run_refused()?;
+        Ok(())
+    });
     for (class, priority, shown) in [
         ("IOPRIO_CLASS_BE", 3, "best-effort: prio 3"),
         ("IOPRIO_CLASS_IDLE", 0, "idle"),
         ("IOPRIO_CLASS_RT", 6, "realtime: prio 6"),
     ] {
-        group.add_beyond_peers(
-            NEWER_THAN_PEERS,
-            format!("io_priority_{}", class[13..].to_lowercase()),
-            move |t| {
-                t.set(
-                    "/process/ioPriority",
-                    json!({"class": class, "priority": priority}),
-                );
-                let out = t.run_sh("ionice -p $$")?;
-                ensure!(out.contains(shown), "{out}");
-                Ok(())
-            },
-        );
-    }
-    group.add_beyond_peers(
-        NEWER_THAN_PEERS,
-        "an_unknown_io_priority_class_is_refused",
-        |t| {
-            t.set(
-                "/process/ioPriority",
-                json!({"class": "IOPRIO_CLASS_NO_SUCH", "priority": 1}),
-            );
-            t.run_refused()?;
+        group.add_beyond_peers(NEWER_THAN_PEERS, format!("io_priority_{}", class[13..].to_lowercase()), move |t| {
+            t.set("/process/ioPriority", json!({"class": class, "priority": priority}));
+            let out = t.run_sh("ionice -p $$")?;
+            ensure!(out.contains(shown), "{out}");
             Ok(())
-        },
-    );
+        });
+    }
+    group.add_beyond_peers(NEWER_THAN_PEERS, "an_unknown_io_priority_class_is_refused", |t| {
+        t.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_NO_SUCH", "priority": 1}));
+        t.run_refused()?;
+        Ok(())
+    });
 }
 
 fn exec_affinity(group: &mut Group) {
     group.add("exec_cpu_affinity_does_not_touch_the_first_process", |t| {
-        t.set(
-            "/process/execCPUAffinity",
-            json!({"initial": "0", "final": "0"}),
-        );
+        t.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"}));
         let own = std::fs::read_to_string("/proc/self/status")?;
         let out = t.run_sh("cat /proc/self/status")?;
-        equal!(
-            status_field(&out, "Cpus_allowed_list")?,
-            status_field(&own, "Cpus_allowed_list")?,
-            "CPUs of init"
-        );
+        equal!(status_field(&out, "Cpus_allowed_list")?, status_field(&own, "Cpus_allowed_list")?, "CPUs of init");
         Ok(())
     });
 }
@@ -337,9 +261,5 @@ fn scheduling_of(t: &mut Trial, process: &str) -> Outcome<Scheduling> {
     let out = t.run_sh(&format!("cat /proc/{process}/stat; true"))?;
     let words: Vec<&str> = out.split_whitespace().collect();
     let field = |number: usize| words.get(number - 1).unwrap_or(&"").to_string();
-    Ok(Scheduling {
-        nice: field(19),
-        priority: field(40),
-        policy: field(41),
-    })
+    Ok(Scheduling { nice: field(19), priority: field(40), policy: field(41) })
 }

@@ -26,15 +26,15 @@ fn filter(t: &mut Trial, rules: Value) {
     } else {
         json!([])
     };
-    t.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": rules}));
+    t.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": rules}),
+    );
 }
 
 fn seccomp_actions(group: &mut Group) {
     group.add("a_filter_is_loaded", |t| {
-        filter(
-            t,
-            json!([{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]),
-        );
+        filter(t, json!([{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]));
         let out = t.run_sh("cat /proc/self/status")?;
         equal!(status_field(&out, "Seccomp")?, "2", "seccomp mode");
         Ok(())
@@ -45,96 +45,63 @@ fn seccomp_actions(group: &mut Group) {
         Ok(())
     });
     group.add("errno_is_eperm_by_default", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]));
         let out = t.run_sh("mkdir /tmp/x 2>&1; true")?;
         ensure!(out.contains("Operation not permitted"), "{out}");
         Ok(())
     });
     group.add("errno_ret_is_returned", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]));
         let out = t.run_sh("mkdir /tmp/x 2>&1; true")?;
         ensure!(out.contains("No space left"), "{out}");
         Ok(())
     });
     group.add("default_errno_ret_is_returned", |t| {
         let allowed: Vec<&str> = ALL_BUT_MKDIR.lines().collect();
-        t.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 28,
-                                       "syscalls": [{"names": allowed, "action": "SCMP_ACT_ALLOW"}]}));
+        t.set(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 28,
+                                       "syscalls": [{"names": allowed, "action": "SCMP_ACT_ALLOW"}]}),
+        );
         let out = t.run_sh("mkdir /tmp/x 2>&1; true")?;
         ensure!(out.contains("No space left"), "{out}");
         Ok(())
     });
     group.add("kill_process_ends_the_payload", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]));
         t.sh("mkdir /tmp/x; echo $?");
-        equal!(
-            t.run()?.stdout.trim(),
-            "159",
-            "status of the killed child: 128 + SIGSYS"
-        );
+        equal!(t.run()?.stdout.trim(), "159", "status of the killed child: 128 + SIGSYS");
         Ok(())
     });
 }
 
 fn seccomp_other_actions(group: &mut Group) {
     group.add("kill_is_kill_thread", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]));
         t.sh("mkdir /tmp/x; echo $?");
-        equal!(
-            t.run()?.stdout.trim(),
-            "159",
-            "status of the killed child: 128 + SIGSYS"
-        );
+        equal!(t.run()?.stdout.trim(), "159", "status of the killed child: 128 + SIGSYS");
         Ok(())
     });
     group.add("trap_raises_sigsys", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_TRAP"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_TRAP"}]));
         t.sh("mkdir /tmp/x; echo $?");
-        equal!(
-            t.run()?.stdout.trim(),
-            "159",
-            "status of the child: 128 + SIGSYS"
-        );
+        equal!(t.run()?.stdout.trim(), "159", "status of the child: 128 + SIGSYS");
         Ok(())
     });
     group.add("log_lets_the_call_through", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_LOG"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_LOG"}]));
         equal!(t.run_sh("mkdir /tmp/x && echo made")?, "made\n", "output");
         Ok(())
     });
     group.add("an_unknown_system_call_name_is_ignored", |t| {
-        filter(
-            t,
-            json!([{"names": ["no_such_call", "mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]),
-        );
+        filter(t, json!([{"names": ["no_such_call", "mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]));
         let out = t.run_sh("mkdir /tmp/x 2>&1; true")?;
         ensure!(out.contains("Operation not permitted"), "{out}");
         Ok(())
     });
     group.add("a_filter_works_without_no_new_privileges", |t| {
         t.set("/process/noNewPrivileges", json!(false));
-        filter(
-            t,
-            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]),
-        );
+        filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]));
         let out = t.run_sh("mkdir /tmp/x 2>&1; cat /proc/self/status")?;
         ensure!(out.contains("Operation not permitted"), "{out}");
         equal!(status_field(&out, "NoNewPrivs")?, "0", "NoNewPrivs");
@@ -143,16 +110,9 @@ fn seccomp_other_actions(group: &mut Group) {
 }
 
 fn seccomp_flags(group: &mut Group) {
-    for flag in [
-        "SECCOMP_FILTER_FLAG_LOG",
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-        "SECCOMP_FILTER_FLAG_TSYNC",
-    ] {
+    for flag in ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"] {
         group.add(format!("{}_is_accepted", flag.to_lowercase()), move |t| {
-            filter(
-                t,
-                json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]),
-            );
+            filter(t, json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]));
             t.set("/linux/seccomp/flags", json!([flag]));
             let out = t.run_sh("mkdir /tmp/x 2>&1; true")?;
             ensure!(out.contains("Operation not permitted"), "{out}");
@@ -187,10 +147,7 @@ fn seccomp_arguments(group: &mut Group) {
 
 fn seccomp_refusals(group: &mut Group) {
     group.add("an_unknown_action_is_refused", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir"], "action": "SCMP_ACT_NO_SUCH"}]),
-        );
+        filter(t, json!([{"names": ["mkdir"], "action": "SCMP_ACT_NO_SUCH"}]));
         t.run_refused()?;
         Ok(())
     });
@@ -200,10 +157,7 @@ fn seccomp_refusals(group: &mut Group) {
         Ok(())
     });
     group.add("an_unknown_default_action_is_refused", |t| {
-        t.set(
-            "/linux/seccomp",
-            json!({"defaultAction": "SCMP_ACT_NO_SUCH"}),
-        );
+        t.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NO_SUCH"}));
         t.run_refused()?;
         Ok(())
     });
@@ -215,18 +169,12 @@ fn seccomp_refusals(group: &mut Group) {
     });
     group.add("an_unknown_flag_is_refused", |t| {
         filter(t, json!([{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]));
-        t.set(
-            "/linux/seccomp/flags",
-            json!(["SECCOMP_FILTER_FLAG_NO_SUCH"]),
-        );
+        t.set("/linux/seccomp/flags", json!(["SECCOMP_FILTER_FLAG_NO_SUCH"]));
         t.run_refused()?;
         Ok(())
     });
     group.add("notify_without_a_listener_is_refused", |t| {
-        filter(
-            t,
-            json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]),
-        );
+        filter(t, json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]));
         t.run_refused()?;
         Ok(())
     });

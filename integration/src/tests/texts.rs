@@ -38,20 +38,8 @@ fn features(group: &mut Group) {
     });
     group.add("features_names_all_hooks", |t| {
         let found = features_of(t)?;
-        for hook in [
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "startContainer",
-            "poststart",
-            "poststop",
-        ] {
-            ensure!(
-                found["hooks"]
-                    .as_array()
-                    .is_some_and(|list| list.contains(&json!(hook))),
-                "{hook} is missing"
-            );
+        for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+            ensure!(found["hooks"].as_array().is_some_and(|list| list.contains(&json!(hook))), "{hook} is missing");
         }
         Ok(())
     });
@@ -59,9 +47,7 @@ fn features(group: &mut Group) {
         let found = features_of(t)?;
         for option in ["ro", "rro", "bind", "rbind", "nosuid", "noexec"] {
             ensure!(
-                found["mountOptions"]
-                    .as_array()
-                    .is_some_and(|list| list.contains(&json!(option))),
+                found["mountOptions"].as_array().is_some_and(|list| list.contains(&json!(option))),
                 "{option} is missing"
             );
         }
@@ -74,16 +60,12 @@ fn features_linux(group: &mut Group) {
         let found = features_of(t)?;
         for kind in ["pid", "network", "mount", "ipc", "uts", "user", "cgroup"] {
             ensure!(
-                found["linux"]["namespaces"]
-                    .as_array()
-                    .is_some_and(|list| list.contains(&json!(kind))),
+                found["linux"]["namespaces"].as_array().is_some_and(|list| list.contains(&json!(kind))),
                 "{kind} is missing"
             );
         }
         ensure!(
-            found["linux"]["capabilities"]
-                .as_array()
-                .is_some_and(|list| list.contains(&json!("CAP_CHOWN"))),
+            found["linux"]["capabilities"].as_array().is_some_and(|list| list.contains(&json!("CAP_CHOWN"))),
             "no CAP_CHOWN"
         );
         Ok(())
@@ -91,20 +73,11 @@ fn features_linux(group: &mut Group) {
     group.add("features_describes_cgroup_and_seccomp", |t| {
         let found = features_of(t)?;
         for key in ["v1", "v2", "systemd"] {
-            ensure!(
-                found["linux"]["cgroup"][key].is_boolean(),
-                "linux.cgroup.{key} is missing"
-            );
+            ensure!(found["linux"]["cgroup"][key].is_boolean(), "linux.cgroup.{key} is missing");
         }
-        ensure!(
-            found["linux"]["seccomp"]["enabled"].is_boolean(),
-            "linux.seccomp.enabled is missing"
-        );
+        ensure!(found["linux"]["seccomp"]["enabled"].is_boolean(), "linux.seccomp.enabled is missing");
         for key in ["apparmor", "selinux"] {
-            ensure!(
-                found["linux"][key]["enabled"].is_boolean(),
-                "linux.{key}.enabled is missing"
-            );
+            ensure!(found["linux"][key]["enabled"].is_boolean(), "linux.{key}.enabled is missing");
         }
         Ok(())
     });
@@ -113,38 +86,22 @@ fn features_linux(group: &mut Group) {
 fn texts(group: &mut Group) {
     group.citing("engine contract");
     for flag in ["--version", "-v"] {
-        group.add(
-            format!(
-                "{}_names_runtime_commit_and_spec",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                let out = t.bare_call(&[flag]).go()?.ok()?.stdout;
-                ensure!(
-                    out.lines()
-                        .next()
-                        .is_some_and(|line| line.contains(" version ")),
-                    "{out}"
-                );
-                ensure!(out.lines().any(|line| line.starts_with("commit:")), "{out}");
-                ensure!(out.lines().any(|line| line.starts_with("spec:")), "{out}");
-                Ok(())
-            },
-        );
+        group.add(format!("{}_names_runtime_commit_and_spec", flag.trim_start_matches('-')), move |t| {
+            let out = t.bare_call(&[flag]).go()?.ok()?.stdout;
+            ensure!(out.lines().next().is_some_and(|line| line.contains(" version ")), "{out}");
+            ensure!(out.lines().any(|line| line.starts_with("commit:")), "{out}");
+            ensure!(out.lines().any(|line| line.starts_with("spec:")), "{out}");
+            Ok(())
+        });
     }
     group.add("help_exits_0", |t| {
         let done = t.bare_call(&["--help"]).go()?.ok()?;
         for verb in ["create", "start", "state", "kill", "delete"] {
-            ensure!(
-                done.stdout.contains(verb),
-                "{verb} is missing from the help text"
-            );
+            ensure!(done.stdout.contains(verb), "{verb} is missing from the help text");
         }
         Ok(())
     });
-    for verb in [
-        "create", "run", "exec", "kill", "delete", "list", "state", "update",
-    ] {
+    for verb in ["create", "run", "exec", "kill", "delete", "list", "state", "update"] {
         group.add(format!("{verb}_help_exits_0"), move |t| {
             let done = t.bare_call(&[verb, "--help"]).go()?.ok()?;
             ensure!(!done.stdout.is_empty(), "no text");
@@ -154,9 +111,7 @@ fn texts(group: &mut Group) {
     group.add("an_unknown_option_is_refused", |t| {
         t.write_config()?;
         let id = t.id.clone();
-        t.call(&["create", "--no-such-option", &id])
-            .go()?
-            .refused()?;
+        t.call(&["create", "--no-such-option", &id]).go()?.refused()?;
         t.expect_unknown()
     });
     group.add("too_many_words_are_refused", |t| {
@@ -170,13 +125,8 @@ fn texts(group: &mut Group) {
 fn roots(group: &mut Group) {
     group.add("roots_are_told_apart", |t| {
         t.create()?;
-        let (id, other) = (
-            t.id.clone(),
-            t.scratch.join("other-root").display().to_string(),
-        );
-        t.bare_call(&["--root", &other, "state", &id])
-            .go()?
-            .refused()?;
+        let (id, other) = (t.id.clone(), t.scratch.join("other-root").display().to_string());
+        t.bare_call(&["--root", &other, "state", &id]).go()?.refused()?;
         Ok(())
     });
     group.add("root_with_an_equals_sign_works", |t| {
@@ -189,32 +139,15 @@ fn roots(group: &mut Group) {
 
 fn log_records(t: &Trial) -> Outcome<Vec<Value>> {
     let text = fs::read_to_string(t.scratch.join("log.json"))?;
-    Ok(text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?)
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
 fn failing_create_with_log(t: &mut Trial) -> Outcome<crate::call::Done> {
     t.mount("/mnt", "bind", "/no/such/source", &["bind"]);
     t.write_config()?;
-    let (id, bundle, log) = (
-        t.id.clone(),
-        t.bundle.display().to_string(),
-        t.scratch.join("log.json").display().to_string(),
-    );
-    t.call(&[
-        "--log",
-        &log,
-        "--log-format",
-        "json",
-        "create",
-        "--bundle",
-        &bundle,
-        &id,
-    ])
-    .go()?
-    .refused()
+    let (id, bundle, log) =
+        (t.id.clone(), t.bundle.display().to_string(), t.scratch.join("log.json").display().to_string());
+    t.call(&["--log", &log, "--log-format", "json", "create", "--bundle", &bundle, &id]).go()?.refused()
 }
 
 fn logs(group: &mut Group) {
@@ -224,23 +157,13 @@ fn logs(group: &mut Group) {
         let last = records.last().cloned().unwrap_or_default();
         equal!(last["level"], json!("error"), "level of the last record");
         let text = last["msg"].as_str().unwrap_or_default();
-        ensure!(
-            text.contains("/no/such/source") || text.contains("o such file"),
-            "msg is {text:?}"
-        );
-        ensure!(
-            last["time"].as_str().is_some_and(|time| time.contains('T')),
-            "time is {}",
-            last["time"]
-        );
+        ensure!(text.contains("/no/such/source") || text.contains("o such file"), "msg is {text:?}");
+        ensure!(last["time"].as_str().is_some_and(|time| time.contains('T')), "time is {}", last["time"]);
         Ok(())
     });
     group.add("a_failed_command_logs_exactly_one_error", |t| {
         failing_create_with_log(t)?;
-        let errors = log_records(t)?
-            .iter()
-            .filter(|record| record["level"] == "error")
-            .count();
+        let errors = log_records(t)?.iter().filter(|record| record["level"] == "error").count();
         equal!(errors, 1, "records of level error");
         Ok(())
     });
@@ -255,13 +178,8 @@ fn logs(group: &mut Group) {
     });
     group.add("a_text_log_holds_the_error", |t| {
         let log = t.scratch.join("log.txt").display().to_string();
-        t.call(&["--log", &log, "state", "no-such-id"])
-            .go()?
-            .refused()?;
-        ensure!(
-            !fs::read_to_string(log)?.trim().is_empty(),
-            "the log is empty"
-        );
+        t.call(&["--log", &log, "state", "no-such-id"]).go()?.refused()?;
+        ensure!(!fs::read_to_string(log)?.trim().is_empty(), "the log is empty");
         Ok(())
     });
 }
@@ -271,41 +189,21 @@ fn log_options(group: &mut Group) {
         let log = t.scratch.join("log.json");
         fs::write(&log, "{\"level\":\"info\",\"msg\":\"before\"}\n")?;
         let path = log.display().to_string();
-        t.call(&[
-            "--log",
-            &path,
-            "--log-format",
-            "json",
-            "state",
-            "no-such-id",
-        ])
-        .go()?
-        .refused()?;
+        t.call(&["--log", &path, "--log-format", "json", "state", "no-such-id"]).go()?.refused()?;
         let text = fs::read_to_string(log)?;
-        ensure!(
-            text.contains("before") && text.lines().count() > 1,
-            "{text}"
-        );
+        ensure!(text.contains("before") && text.lines().count() > 1, "{text}");
         Ok(())
     });
     group.add("an_unknown_log_format_is_refused", |t| {
-        t.call(&["--log-format", "smoke-signals", "list"])
-            .go()?
-            .refused()?;
+        t.call(&["--log-format", "smoke-signals", "list"]).go()?.refused()?;
         Ok(())
     });
     group.add("debug_does_not_spoil_the_payloads_output", |t| {
         t.sh("echo out");
         t.write_config()?;
-        let (id, bundle, log) = (
-            t.id.clone(),
-            t.bundle.display().to_string(),
-            t.scratch.join("log").display().to_string(),
-        );
-        let done = t
-            .call(&["--debug", "--log", &log, "run", "--bundle", &bundle, &id])
-            .go()?
-            .ok()?;
+        let (id, bundle, log) =
+            (t.id.clone(), t.bundle.display().to_string(), t.scratch.join("log").display().to_string());
+        let done = t.call(&["--debug", "--log", &log, "run", "--bundle", &bundle, &id]).go()?.ok()?;
         equal!(done.stdout, "out\n", "stdout");
         Ok(())
     });
@@ -313,11 +211,7 @@ fn log_options(group: &mut Group) {
         t.args(&["/bin/sleep", "1000"]);
         let created = t.create()?;
         let started = t.start()?;
-        equal!(
-            created.stdout + &started.stdout,
-            "",
-            "stdout of create and start"
-        );
+        equal!(created.stdout + &started.stdout, "", "stdout of create and start");
         Ok(())
     });
 }

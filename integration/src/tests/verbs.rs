@@ -20,11 +20,7 @@ fn unknown_ids(group: &mut Group) {
         group.add(format!("{verb}_of_an_unknown_id_exits_1"), move |t| {
             let done = t.call(&[verb, "no-such-id"]).go()?;
             equal!(done.code, Some(1), "exit status");
-            ensure!(
-                done.stderr.contains("does not exist"),
-                "stderr: {}",
-                done.stderr
-            );
+            ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
             ensure!(done.stdout.is_empty(), "stdout: {}", done.stdout);
             Ok(())
         });
@@ -32,28 +28,16 @@ fn unknown_ids(group: &mut Group) {
     group.add("kill_of_an_unknown_id_exits_1", |t| {
         let done = t.call(&["kill", "no-such-id", "KILL"]).go()?;
         equal!(done.code, Some(1), "exit status");
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
+        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
         Ok(())
     });
     group.add("exec_of_an_unknown_id_is_an_error", |t| {
         let done = t.call(&["exec", "no-such-id", "true"]).go()?.refused()?;
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
+        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
         Ok(())
     });
     group.add("delete_force_of_an_unknown_id_exits_0", |t| {
-        equal!(
-            t.call(&["delete", "--force", "no-such-id"]).go()?.code,
-            Some(0),
-            "exit status"
-        );
+        equal!(t.call(&["delete", "--force", "no-such-id"]).go()?.code, Some(0), "exit status");
         Ok(())
     });
     for verb in ["state", "start", "kill", "delete", "create", "run"] {
@@ -82,24 +66,17 @@ fn run(group: &mut Group) {
         Ok(())
     });
     for flag in ["--detach", "-d"] {
-        group.add(
-            format!(
-                "run_{}_returns_while_the_payload_runs",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                t.args(&["/bin/sleep", "1000"]);
-                t.run_with(&[flag])?.ok()?;
-                equal!(t.status()?, "running", "status");
-                Ok(())
-            },
-        );
+        group.add(format!("run_{}_returns_while_the_payload_runs", flag.trim_start_matches('-')), move |t| {
+            t.args(&["/bin/sleep", "1000"]);
+            t.run_with(&[flag])?.ok()?;
+            equal!(t.status()?, "running", "status");
+            Ok(())
+        });
     }
     group.add("run_detached_writes_a_pid_file", |t| {
         t.args(&["/bin/sleep", "1000"]);
         let file = t.scratch.join("pid");
-        t.run_with(&["-d", "--pid-file", &file.display().to_string()])?
-            .ok()?;
+        t.run_with(&["-d", "--pid-file", &file.display().to_string()])?.ok()?;
         equal!(fs::read_to_string(file)?, t.pid()?.to_string(), "pid file");
         Ok(())
     });
@@ -117,15 +94,8 @@ fn run_twice(group: &mut Group) {
         let pid = t.pid()?;
         t.sh("echo payload-has-run");
         let done = t.run()?.refused()?;
-        ensure!(
-            !done.stdout.contains("payload-has-run"),
-            "the second payload ran"
-        );
-        equal!(
-            (t.status()?.as_str(), t.pid()?),
-            ("running", pid),
-            "status and pid of the first container"
-        );
+        ensure!(!done.stdout.contains("payload-has-run"), "the second payload ran");
+        equal!((t.status()?.as_str(), t.pid()?), ("running", pid), "status and pid of the first container");
         Ok(())
     });
 }
