@@ -79,6 +79,8 @@ const ALWAYS: u32 = 0x8000_0000;
 struct Slots {
     base: u32,
     dense: Vec<u32>,
+    /// Slots in use: none at or above.
+    used: usize,
     far: Vec<(u32, u32)>,
     /// Conditional rules, each with the one before it (as a slot word).
     links: Vec<(Entry, u32)>,
@@ -180,6 +182,7 @@ impl Resolver<'_> {
         let mut slots = Slots {
             base: arch.base(),
             dense: vec![EMPTY; DENSE as usize],
+            used: 0,
             far: Vec::new(),
             links: Vec::new(),
             largest: 0,
@@ -257,7 +260,7 @@ impl Resolver<'_> {
             .iter()
             .map(|e| effective(chains, *e, wide).collect())
             .collect();
-        let order = tree_order(&conds);
+        let order = tree_order(&conds, wide);
         let sorted: Vec<Entry> = order.iter().map(|&at| entries[at]).collect();
         entries.copy_from_slice(&sorted);
         Ok(())
@@ -396,6 +399,7 @@ impl Slots {
     fn put(&mut self, number: u32, always: bool, entry: Entry) {
         let offset = number.wrapping_sub(self.base);
         let slot = if offset < DENSE {
+            self.used = self.used.max(offset as usize + 1);
             &mut self.dense[offset as usize]
         } else {
             let at = match self.far.binary_search_by_key(&number, |f| f.0) {

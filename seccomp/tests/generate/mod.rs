@@ -132,7 +132,7 @@ pub fn profile(
             } else {
                 "SCMP_ACT_TRAP"
             };
-            syscalls.push(oracle::rule(&["getpid"], first, vec![]));
+            syscalls.insert(0, oracle::rule(&["getpid"], first, vec![]));
             let archs: Vec<Arch> = Arch::ALL
                 .into_iter()
                 .filter(|a| a.is_big_endian() == native.is_big_endian())
