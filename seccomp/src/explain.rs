@@ -156,7 +156,7 @@ fn decide(profile: &Profile<'_>, parsed: &Parsed, arch: Arch, call: &Call) -> Ex
     let winner = candidates.iter().position(|c| c.conds.is_empty()).or_else(|| {
         let conds: Vec<Vec<Cond>> = candidates.iter().map(|c| c.conds.clone()).collect();
         let holds = |at: &usize| conds[*at].iter().all(|cond| holds(cond, arch, call));
-        tree_order(&conds).into_iter().find(holds)
+        tree_order(&conds, arch.is_64bit()).into_iter().find(holds)
     });
     for (at, candidate) in candidates.iter().enumerate() {
         let why = match winner {

@@ -7,6 +7,7 @@ use crate::arch::{Arch, X32_BIT};
 use crate::order::tree_order;
 use crate::parse::{Cond, Op, Parsed, ParsedRule};
 use crate::profile::Profile;
+use crate::slots::{Rules, Slots};
 use crate::table::{self, NameId};
 use crate::{Action, Error, Options, Warning};
 
@@ -66,24 +67,6 @@ pub(crate) struct Resolved {
     pub(crate) spaces: Vec<Space>,
     pub(crate) warnings: Vec<Warning>,
     pub(crate) big_endian: bool,
-}
-
-/// Numbers this far from an ABI's base are looked up by index.
-const DENSE: u32 = 1024;
-/// In a slot: no rule; a rule without conditions (its index in the low bits);
-/// otherwise the last conditional link plus one.
-const EMPTY: u32 = 0;
-const ALWAYS: u32 = 0x8000_0000;
-
-/// The rules of one ABI while they are gathered.
-struct Slots {
-    base: u32,
-    dense: Vec<u32>,
-    far: Vec<(u32, u32)>,
-    /// Conditional rules, each with the one before it (as a slot word).
-    links: Vec<(Entry, u32)>,
-    /// Largest number a rule names; above it runc answers ENOSYS.
-    largest: u32,
 }
 
 struct Resolver<'a> {
@@ -171,14 +154,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn gather(&self, arch: Arch) -> Slots {
-        let mut slots = Slots {
-            base: arch.base(),
-            dense: vec![EMPTY; DENSE as usize],
-            far: Vec::new(),
-            links: Vec::new(),
-            largest: 0,
-        };
+    /// The rules of an ABI by number, and the largest number they name.
+    fn gather(&self, arch: Arch) -> (Slots, u32) {
+        let mut slots = Slots::new(arch.base());
+        let mut largest = 0;
         let multiplexes = arch.multiplexes();
         for &(id, rule) in &self.names {
             let mux = if multiplexes { table::mux(id) } else { None };
@@ -186,7 +165,7 @@ impl Resolver<'_> {
                 // libseccomp gives multiplexed names a number below zero, so
                 // runc does not count them when it looks for the largest.
                 if mux.is_none() {
-                    slots.largest = slots.largest.max(number);
+                    largest = largest.max(number);
                 }
                 self.add(&mut slots, arch, number, rule, 0);
             }
@@ -197,7 +176,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        slots
+        (slots, largest)
     }
 
     fn add(&self, slots: &mut Slots, arch: Arch, number: u32, rule: u16, selector: u8) {
@@ -208,24 +187,15 @@ impl Resolver<'_> {
         }
     }
 
-    fn verdict(&mut self, slots: &Slots, arch: Arch, slot: u32) -> Result<Verdict, Error> {
-        if slot == EMPTY {
-            return Ok(Verdict::Return(self.parsed.default));
-        }
-        if slot & ALWAYS != 0 {
-            let chain = &self.resolved.chains[(slot & !ALWAYS) as usize];
-            return Ok(Verdict::Return(chain.action));
-        }
-        let mut entries = Vec::new();
-        let mut at = slot;
-        while at != EMPTY {
-            let (entry, before) = slots.links[at as usize - 1];
-            entries.push(entry);
-            at = before;
-        }
-        entries.reverse();
+    fn verdict(&mut self, rules: Rules, wide: bool) -> Result<Verdict, Error> {
+        let mut entries = match rules {
+            Rules::Always(chain) => {
+                let chain = &self.resolved.chains[usize::from(chain)];
+                return Ok(Verdict::Return(chain.action));
+            }
+            Rules::Conditional(entries) => entries,
+        };
         entries.dedup();
-        let wide = arch.is_64bit();
         self.order(&mut entries, wide)?;
         let leaf = Leaf { entries, wide };
         let known = self.resolved.leaves.iter().position(|l| *l == leaf);
@@ -246,7 +216,7 @@ impl Resolver<'_> {
         }
         self.contradictions(entries)?;
         let conds: Vec<Vec<Cond>> = entries.iter().map(|e| effective(chains, *e, wide).collect()).collect();
-        let order = tree_order(&conds);
+        let order = tree_order(&conds, wide);
         let sorted: Vec<Entry> = order.iter().map(|&at| entries[at]).collect();
         entries.copy_from_slice(&sorted);
         Ok(())
@@ -270,9 +240,9 @@ impl Resolver<'_> {
     }
 
     fn plain_space(&mut self, arch: Arch, stub: bool) -> Result<Space, Error> {
-        let slots = self.gather(arch);
+        let (slots, largest) = self.gather(arch);
         let mut ranges = Ranges::new();
-        let last = if stub && slots.largest != 0 { slots.largest } else { u32::MAX };
+        let last = if stub && largest != 0 { largest } else { u32::MAX };
         self.fill(&mut ranges, &slots, arch, 0, last)?;
         if last != u32::MAX {
             ranges.from(last + 1, Verdict::Return(ENOSYS));
@@ -301,9 +271,9 @@ impl Resolver<'_> {
         let enosys = Verdict::Return(ENOSYS);
         let mut stubs = [false; 2];
         if long {
-            let slots = self.gather(Arch::X86_64);
-            stubs[0] = stub && slots.largest != 0;
-            let last = if stubs[0] { slots.largest } else { X32_BIT - 1 };
+            let (slots, largest) = self.gather(Arch::X86_64);
+            stubs[0] = stub && largest != 0;
+            let last = if stubs[0] { largest } else { X32_BIT - 1 };
             self.fill(&mut ranges, &slots, Arch::X86_64, 0, last)?;
             if stubs[0] {
                 ranges.from(last + 1, enosys);
@@ -312,9 +282,9 @@ impl Resolver<'_> {
             ranges.from(0, bad);
         }
         if x32 {
-            let slots = self.gather(Arch::X32);
-            stubs[1] = stub && slots.largest != 0;
-            let last = if stubs[1] { slots.largest } else { 2 * X32_BIT - 1 };
+            let (slots, largest) = self.gather(Arch::X32);
+            stubs[1] = stub && largest != 0;
+            let last = if stubs[1] { largest } else { 2 * X32_BIT - 1 };
             self.fill(&mut ranges, &slots, Arch::X32, X32_BIT, last)?;
             if stubs[1] {
                 ranges.from(last + 1, enosys);
@@ -334,15 +304,11 @@ impl Resolver<'_> {
         let default = Verdict::Return(self.parsed.default);
         ranges.from(first, default);
         let mut next = first;
-        let dense = slots.dense.iter().enumerate().map(|(at, &s)| (slots.base + at as u32, s));
-        for (number, slot) in dense.chain(slots.far.iter().copied()) {
-            if slot == EMPTY || number > last {
-                continue;
-            }
+        for (number, rules) in slots.iter().filter(|(number, _)| *number <= last) {
             if number > next {
                 ranges.from(next, default);
             }
-            let verdict = self.verdict(slots, arch, slot)?;
+            let verdict = self.verdict(rules, arch.is_64bit())?;
             ranges.from(number, verdict);
             next = number + 1;
         }
@@ -350,35 +316,6 @@ impl Resolver<'_> {
             ranges.from(next, default);
         }
         Ok(())
-    }
-}
-
-impl Slots {
-    fn put(&mut self, number: u32, always: bool, entry: Entry) {
-        let offset = number.wrapping_sub(self.base);
-        let slot = if offset < DENSE {
-            &mut self.dense[offset as usize]
-        } else {
-            let at = match self.far.binary_search_by_key(&number, |f| f.0) {
-                Ok(at) => at,
-                Err(at) => {
-                    self.far.insert(at, (number, EMPTY));
-                    at
-                }
-            };
-            &mut self.far[at].1
-        };
-        // A rule without conditions beats all with, before and after it; of
-        // two without, the first stays. So does libseccomp.
-        if *slot & ALWAYS != 0 {
-            return;
-        }
-        if always {
-            *slot = ALWAYS | u32::from(entry.chain);
-        } else {
-            self.links.push((entry, *slot));
-            *slot = self.links.len() as u32;
-        }
     }
 }
 

@@ -44,11 +44,15 @@ impl Builder<'_> {
     fn subtree(&mut self, ranges: &[(u32, Verdict)]) -> Target {
         match ranges {
             [only] => self.verdict(only.1),
-            // One number apart from its surroundings: one test instead of two.
-            [around, island, after] if around.1 == after.1 && after.0 - island.0 == 1 => {
+            // Numbers apart from their surroundings: one test each, not two.
+            [around, island, _] if is_island(ranges, 1) => {
                 let around = self.verdict(around.1);
-                let yes = self.verdict(island.1);
-                Target::At(self.emitter.branch(Test::Eq, island.0, yes, around))
+                self.island(*island, around)
+            }
+            [around, one, _, two, _] if is_island(ranges, 1) && is_island(ranges, 3) => {
+                let around = self.verdict(around.1);
+                let rest = self.island(*two, around);
+                self.island(*one, rest)
             }
             _ => {
                 let (low, high) = ranges.split_at(cut(ranges));
@@ -57,6 +61,11 @@ impl Builder<'_> {
                 Target::At(self.emitter.branch(Test::Ge, high[0].0, right, left))
             }
         }
+    }
+
+    fn island(&mut self, island: (u32, Verdict), around: Target) -> Target {
+        let yes = self.verdict(island.1);
+        Target::At(self.emitter.branch(Test::Eq, island.0, yes, around))
     }
 
     fn verdict(&mut self, verdict: Verdict) -> Target {
@@ -79,35 +88,19 @@ impl Builder<'_> {
     }
 }
 
-/// Where to divide: in the middle, but not through an island when an equally
-/// good place is next to it. Cost is the number of instructions first (the
-/// kernel checks and compiles each), then the depth (it runs the filter once
-/// for every number when it is loaded).
+/// Where to divide: in the middle, or next to it where that keeps an island
+/// whole. Cost is the number of instructions first (the kernel checks and
+/// compiles each), then the depth (it runs the filter once for every number
+/// when it is loaded), hence nowhere else.
 fn cut(ranges: &[(u32, Verdict)]) -> usize {
     let middle = ranges.len() / 2;
-    let cost = |at: usize| instructions(&ranges[..at]) + instructions(&ranges[at..]);
-    let mut best = middle;
-    let mut least = cost(middle);
-    for at in [middle + 1, middle.wrapping_sub(1)] {
-        if at > 0 && at < ranges.len() && cost(at) < least {
-            best = at;
-            least = cost(at);
-        }
-    }
-    best
+    let whole = |at: &usize| (1..ranges.len()).contains(at) && !is_island(ranges, *at) && !is_island(ranges, *at - 1);
+    [middle, middle + 1, middle - 1].into_iter().find(whole).unwrap_or(middle)
 }
 
-/// Tests a part needs if it were divided without breaking any island.
-fn instructions(ranges: &[(u32, Verdict)]) -> usize {
-    let mut count = 0;
-    let mut at = 0;
-    while at + 1 < ranges.len() {
-        let island =
-            at + 2 < ranges.len() && ranges[at].1 == ranges[at + 2].1 && ranges[at + 2].0 - ranges[at + 1].0 == 1;
-        count += 1;
-        at += if island { 2 } else { 1 };
-    }
-    count
+/// Whether an element is one number with the same answer on both sides.
+fn is_island(ranges: &[(u32, Verdict)], at: usize) -> bool {
+    at > 0 && at + 1 < ranges.len() && ranges[at - 1].1 == ranges[at + 1].1 && ranges[at + 1].0 - ranges[at].0 == 1
 }
 
 /// One 32-bit word of the arguments: twice the index, plus one for the high half.

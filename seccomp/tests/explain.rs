@@ -8,7 +8,7 @@ use oracle::{arg, rule};
 use proptest::prelude::*;
 use proptest::sample::select;
 use xebec_seccomp::bpf::{self, Call};
-use xebec_seccomp::{Action, Arch, Error, Options, Profile, Reason, Warning, compile, diff, explain};
+use xebec_seccomp::{Action, Arch, Error, Options, Profile, Reason, Warning, compile, diff, explain, show};
 
 fn options(native: Arch) -> Options {
     Options { native, ..Options::default() }
@@ -242,4 +242,31 @@ fn diff_shows_the_call_the_argument_and_both_answers() {
             (Some("personality"), 9, Action::Errno(1), Action::Allow),
         ]
     );
+}
+
+#[test]
+fn a_profile_is_shown_as_ranges_and_conditions_and_its_program() {
+    let profile = Profile {
+        default_action: Some("SCMP_ACT_ERRNO".into()),
+        syscalls: vec![
+            rule(&["read", "write"], "SCMP_ACT_ALLOW", vec![]),
+            rule(&["personality"], "SCMP_ACT_LOG", vec![arg(0, "SCMP_CMP_MASKED_EQ", 0xff, 8)]),
+        ],
+        ..Profile::default()
+    };
+    let text = show(&profile, &options(Arch::Aarch64), None).expect("right");
+    let expected = "\
+SCMP_ARCH_AARCH64 (arch 0xc00000b7)
+  0-62                    errno 1
+  63-64                   allow
+  65-91                   errno 1
+  92                      by arguments   personality
+      log if args[0] & 0xff == 0x8  (/syscalls/1)
+      errno 1 otherwise
+  93 and above            errno 38
+any other architecture: kill thread
+
+   0: load arch
+   1: if == 0xc00000b7 goto 3 else ";
+    assert!(text.starts_with(expected), "{text}");
 }

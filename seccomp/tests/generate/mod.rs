@@ -107,7 +107,7 @@ pub fn profile(
         // rule of an ABI is of a call the ABI lacks (README.md). A
         // call that all have, without conditions, comes before those.
         let first = if default == "SCMP_ACT_TRAP" { "SCMP_ACT_LOG" } else { "SCMP_ACT_TRAP" };
-        syscalls.push(oracle::rule(&["getpid"], first, vec![]));
+        syscalls.insert(0, oracle::rule(&["getpid"], first, vec![]));
         let archs: Vec<Arch> = Arch::ALL
             .into_iter()
             .filter(|a| a.is_big_endian() == native.is_big_endian())
