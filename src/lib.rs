@@ -6,11 +6,13 @@
 pub mod cgroup;
 pub mod config;
 pub mod error;
+pub mod features;
 mod hint;
 pub mod host;
 pub mod init;
 pub mod plan;
 pub mod spawn;
+pub mod spec;
 pub mod state;
 pub mod sys;
 pub mod teardown;

@@ -5,9 +5,11 @@
 pub mod args;
 mod completion;
 mod fast;
+mod features;
 mod full;
 mod log;
 mod man;
+mod spec;
 mod value;
 mod version;
 
@@ -49,6 +51,8 @@ pub fn run(words: &[OsString]) -> u8 {
 fn dispatch(_global: &Global, command: Command) -> Result<u8> {
     match command {
         Command::Version => version::run(),
+        Command::Spec(args) => spec::run(&args),
+        Command::Features(_) => features::run(),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
         other => Err(Error::invalid(other.name(), "not in this release")),

@@ -55,3 +55,48 @@ fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a str, shape: &'static Shap
         if findings.is_empty() { Error::invalid(name, first.to_string()) } else { Findings(&findings).error(name) }
     })
 }
+
+#[cfg(test)]
+mod timing_tests {
+    use std::hint::black_box;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Prints microseconds for each engine's config: first call in this process
+    /// (cold) and median of many. Run it alone, in release, several times:
+    /// `cargo test --release --lib -- --ignored --exact config::timing_tests::parse_time --nocapture`
+    #[test]
+    #[ignore = "a measurement: prints figures, judges nothing"]
+    fn parse_time() {
+        let docker = include_str!("testdata/engines/docker-27.json");
+        let ctr = include_str!("testdata/engines/containerd-ctr.json");
+        for (name, text) in [("docker-27", docker), ("docker-27 again", docker), ("containerd-ctr", ctr)] {
+            let begin = Instant::now();
+            let config = parse_config("c", black_box(text)).expect("config");
+            let parsed = begin.elapsed();
+            let judged = black_box(check(&config));
+            let all = begin.elapsed();
+            assert_eq!(judged.0, []);
+            let mut warm: Vec<_> = (0..1001)
+                .map(|_| {
+                    let begin = Instant::now();
+                    let config = parse_config("c", black_box(text)).expect("config");
+                    let parsed = begin.elapsed();
+                    black_box(check(&config));
+                    (parsed, begin.elapsed())
+                })
+                .collect();
+            warm.sort();
+            let us = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+            println!(
+                "{name}: {} bytes: first parse {:.1} us, with check {:.1}; median parse {:.1}, with check {:.1}",
+                text.len(),
+                us(parsed),
+                us(all),
+                us(warm[500].0),
+                us(warm[500].1)
+            );
+        }
+    }
+}

@@ -128,6 +128,21 @@ pub static ROOTFS_PROPAGATIONS: &Words<libc::c_ulong> = &[
 pub static HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
+/// Annotations that change what the runtime does, for
+/// `features`' potentiallyUnsafeConfigAnnotations; a final dot means a prefix.
+/// The `run.oci.` names and meanings are crun's.
+pub static ANNOTATIONS: &[&str] = &[
+    "org.criu.config",
+    "org.systemd.property.",
+    "run.oci.delegate-cgroup",
+    "run.oci.handler",
+    "run.oci.hooks.stderr",
+    "run.oci.hooks.stdout",
+    "run.oci.keep_original_groups",
+    "run.oci.seccomp.receiver",
+    "run.oci.systemd.subgroup",
+];
+
 /// A capability's name (capabilities(7)) to its number.
 #[must_use]
 pub fn capability(name: &str) -> Option<u8> {

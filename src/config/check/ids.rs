@@ -1,13 +1,18 @@
 //! CHECK of id mappings: the rules by which the kernel takes a uid_map or
 //! gid_map (user_namespaces(7)).
 
+use std::fmt;
+
 use super::Report;
 use crate::config::IdMapping;
 
 /// Lines the kernel takes since 4.15 (UID_GID_MAP_MAX_EXTENTS).
 const MAX_MAPPINGS: usize = 340;
 
-pub(super) fn mappings(at: &str, report: &mut Report, list: &[IdMapping]) {
+pub(super) fn mappings(at: fmt::Arguments<'_>, report: &mut Report, list: &[IdMapping]) {
+    if list.is_empty() {
+        return;
+    }
     if list.len() > MAX_MAPPINGS {
         report.find(at, format_args!("{} mappings found, at most {MAX_MAPPINGS} expected", list.len()));
     }
@@ -27,7 +32,7 @@ pub(super) fn mappings(at: &str, report: &mut Report, list: &[IdMapping]) {
 }
 
 /// Sorted by their first id, only neighbours can overlap first.
-fn overlaps(at: &str, report: &mut Report, list: &[IdMapping], name: &str, first: fn(&IdMapping) -> u32) {
+fn overlaps(at: fmt::Arguments<'_>, report: &mut Report, list: &[IdMapping], name: &str, first: fn(&IdMapping) -> u32) {
     let mut order: Vec<_> = list.iter().enumerate().filter(|(_, mapping)| mapping.size > 0).collect();
     order.sort_by_key(|(_, mapping)| first(mapping));
     for pair in order.windows(2) {

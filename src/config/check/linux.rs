@@ -61,22 +61,21 @@ fn user_namespace(report: &mut Report, config: &Config<'_>) {
     let new = linux.namespaces.iter().any(|n| &*n.kind == "user" && n.path.as_deref().unwrap_or_default().is_empty());
     let user = config.process.as_ref().map(|process| &process.user);
     let lists = [
-        ("uid", &linux.uid_mappings, user.map(|user| user.uid)),
-        ("gid", &linux.gid_mappings, user.map(|user| user.gid)),
+        ("/linux/uidMappings", "/process/user/uid", &linux.uid_mappings, user.map(|user| user.uid)),
+        ("/linux/gidMappings", "/process/user/gid", &linux.gid_mappings, user.map(|user| user.gid)),
     ];
-    for (kind, list, id) in lists {
-        let at = format!("/linux/{kind}Mappings");
-        ids::mappings(&at, report, list);
+    for (at, id_at, list, id) in lists {
+        ids::mappings(format_args!("{at}"), report, list);
         if !list.is_empty() && !has(linux, "user") {
-            report.find(&at, "needs a \"user\" entry in /linux/namespaces");
+            report.find(at, "needs a \"user\" entry in /linux/namespaces");
         }
         if !new {
             continue;
         }
         if list.is_empty() {
-            report.find(&at, "required for a new user namespace, a list was expected");
+            report.find(at, "required for a new user namespace, a list was expected");
         } else if let Some(id) = id.filter(|id| !ids::maps(list, *id)) {
-            report.find(format_args!("/process/user/{kind}"), format_args!("{id} is not mapped by {at}"));
+            report.find(id_at, format_args!("{id} is not mapped by {at}"));
         }
     }
 }

@@ -1,9 +1,21 @@
 //! CHECK of `mounts` (config.md, "Mounts").
 
+use std::fmt;
+
 use super::{Report, ids};
 use crate::config::Mount;
 use crate::config::finding::quoted;
 use crate::config::mount_options::{Effect, mount_option};
+
+/// The pointer of a mount, written out only when something is found there.
+#[derive(Clone, Copy)]
+struct At(usize);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/mounts/{}", self.0)
+    }
+}
 
 /// What a mount's options come to, as far as the rules below need it.
 #[derive(Default)]
@@ -17,18 +29,18 @@ struct Asked {
 }
 
 pub(super) fn check(report: &mut Report, i: usize, mount: &Mount<'_>, user_namespace: bool) {
-    let at = format!("/mounts/{i}");
-    destination(report, &at, &mount.destination);
+    let at = At(i);
+    destination(report, at, &mount.destination);
     for (name, text) in [("type", &mount.kind), ("source", &mount.source)] {
         report.c_text(format_args!("{at}/{name}"), text.as_deref().unwrap_or_default());
     }
     report.c_texts(format_args!("{at}/options"), mount.options.iter().map(|t| &**t));
     let asked = asked(mount);
-    kind(report, &at, mount, &asked);
-    idmap(report, &at, mount, &asked, user_namespace);
+    kind(report, at, mount, &asked);
+    idmap(report, at, mount, &asked, user_namespace);
 }
 
-fn destination(report: &mut Report, at: &str, destination: &str) {
+fn destination(report: &mut Report, at: At, destination: &str) {
     report.c_text(format_args!("{at}/destination"), destination);
     if destination.is_empty() {
         report.find(format_args!("{at}/destination"), "\"\" found, an absolute path expected");
@@ -54,7 +66,7 @@ fn asked(mount: &Mount<'_>) -> Asked {
 }
 
 /// A bind mount needs a source, any other a type.
-fn kind(report: &mut Report, at: &str, mount: &Mount<'_>, asked: &Asked) {
+fn kind(report: &mut Report, at: At, mount: &Mount<'_>, asked: &Asked) {
     let kind = mount.kind.as_deref().unwrap_or_default();
     let by_type = !asked.bind && kind == "bind";
     if by_type {
@@ -78,10 +90,10 @@ fn kind(report: &mut Report, at: &str, mount: &Mount<'_>, asked: &Asked) {
 }
 
 /// config.md, "Mounts", `uidMappings` and the option `idmap`.
-fn idmap(report: &mut Report, at: &str, mount: &Mount<'_>, asked: &Asked, user_namespace: bool) {
+fn idmap(report: &mut Report, at: At, mount: &Mount<'_>, asked: &Asked, user_namespace: bool) {
     let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
-    ids::mappings(&format!("{at}/uidMappings"), report, uids);
-    ids::mappings(&format!("{at}/gidMappings"), report, gids);
+    ids::mappings(format_args!("{at}/uidMappings"), report, uids);
+    ids::mappings(format_args!("{at}/gidMappings"), report, gids);
     match (uids.is_empty(), gids.is_empty()) {
         (false, true) => report.find(format_args!("{at}/gidMappings"), "required along with uidMappings"),
         (true, false) => report.find(format_args!("{at}/uidMappings"), "required along with gidMappings"),
