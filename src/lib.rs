@@ -1,6 +1,22 @@
 //! xebec: an OCI container runtime, as a library.
 //!
-//! The modules stand in the order in which a container passes them.
+//! The modules stand in the order in which a container passes them; what most
+//! callers need is re-exported here. Nothing prints and nothing exits: errors
+//! are values.
+//!
+//! ```no_run
+//! use xebec::{Bundle, ContainerId, Options};
+//!
+//! # fn main() -> xebec::Result<()> {
+//! let bundle = Bundle::load("/bundles/hello".as_ref(), None)?;
+//! let id = ContainerId::new("hello")?;
+//! let options = Options { root: "/run/xebec".into(), ..Options::default() };
+//! let created = xebec::create(&bundle, &id, &options)?;
+//! xebec::start(&options.root, &id)?;
+//! println!("{} runs as {}", created.id, created.pid);
+//! # Ok(())
+//! # }
+//! ```
 #![deny(unsafe_code)]
 
 pub mod cgroup;
@@ -17,4 +33,8 @@ pub mod state;
 pub mod sys;
 pub mod teardown;
 
+pub use config::Bundle;
 pub use error::{Error, Kind, Result};
+pub use spawn::{Options, create, run, start};
+pub use state::{ContainerId, State, list, state};
+pub use teardown::{delete, kill};

@@ -18,5 +18,5 @@ static ALLOCATOR: alloc::Bump<{ 512 << 10 }> = alloc::Bump::new();
 /// What `entry` calls with the words after the program's name; gives the exit status.
 #[cfg_attr(test, allow(dead_code))]
 fn run(words: &[std::ffi::OsString]) -> u8 {
-    cli::run(words)
+    cli::main(words)
 }

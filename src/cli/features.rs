@@ -1,7 +1,9 @@
-//! `xebec features`: nothing but JSON on stdout, for engines to read.
+//! `xebec features`: what this runtime can do, as features.md of the specification has it.
 
-use xebec::Result;
+use xebec::{Result, features};
+
+use super::print;
 
 pub fn run() -> Result<u8> {
-    super::print(&format!("{}\n", xebec::features::features_json().trim_end()))
+    print(&features::features_json())
 }

@@ -48,6 +48,13 @@ impl Log {
         }
     }
 
+    /// Tells what could not be had and is no error.
+    pub fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.record(Level::Warning, warning);
+        }
+    }
+
     /// Writes one message to the log, or to stderr when there is none.
     pub fn record(&self, level: Level, message: &str) {
         if level > self.level {

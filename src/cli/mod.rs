@@ -4,12 +4,22 @@
 
 pub mod args;
 mod completion;
+mod create;
+mod delete;
 mod fast;
 mod features;
 mod full;
+mod kill;
 mod log;
 mod man;
+mod matching;
+mod plan;
+mod ps;
+mod run;
+mod settings;
 mod spec;
+mod start;
+mod state;
 mod value;
 mod version;
 
@@ -26,7 +36,7 @@ use args::{Command, Global};
 use log::Log;
 
 /// Does what the words after the program's name say.
-pub fn run(words: &[OsString]) -> u8 {
+pub fn main(words: &[OsString]) -> u8 {
     let invocation = match fast::parse(words) {
         Some(invocation) => invocation,
         None => {
@@ -44,15 +54,24 @@ pub fn run(words: &[OsString]) -> u8 {
     let log = Log::new(&invocation.global);
     // Engines tell a failed exec from a failed program by 255, as runc gives it.
     let failure = if matches!(invocation.command, Command::Exec(_)) { 255 } else { 1 };
-    finish(dispatch(&invocation.global, invocation.command), &log, failure)
+    finish(dispatch(&invocation.global, &log, invocation.command), &log, failure)
 }
 
 /// One file a verb; what a verb prints goes through [`print`].
-fn dispatch(_global: &Global, command: Command) -> Result<u8> {
+fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
     match command {
-        Command::Version => version::run(),
+        Command::Create(args) => create::run(global, log, &args),
+        Command::Start(args) => start::run(global, log, &args),
+        Command::Run(args) => run::run(global, log, &args),
+        Command::State(args) => state::run(global, &args),
+        Command::Kill(args) => kill::run(global, &args),
+        Command::Delete(args) => delete::run(global, log, &args),
+        Command::List(args) => state::list(global, &args),
+        Command::Ps(args) => ps::run(global, &args),
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
+        Command::Plan(args) => plan::run(global, &args),
+        Command::Version => version::run(),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
         other => Err(Error::invalid(other.name(), "not in this release")),

@@ -1,26 +1,35 @@
-//! `xebec spec`: writes a config.json to start from; never over one that is there.
+//! `xebec spec`: a config to begin with.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 
-use xebec::Result;
+use rustix::process::{getegid, geteuid};
+use xebec::{Error, Result, spec};
 
 use super::args::Spec;
-use super::io_error;
+use super::{io_error, print};
 
 pub fn run(args: &Spec) -> Result<u8> {
-    let owner = args.rootless.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
-    let config = format!("{}\n", xebec::spec::default_config(owner).trim_end());
-    let file = args.file.as_deref().unwrap_or(Path::new("config.json"));
-    if file == Path::new("-") {
-        return super::print(&config);
+    let ids = args.rootless.then(|| (geteuid().as_raw(), getegid().as_raw()));
+    let text = spec::default_config(ids);
+    match &args.file {
+        Some(file) if file.as_os_str() == "-" => return print(&text),
+        Some(file) => write(&args.bundle.as_deref().unwrap_or("".as_ref()).join(file), &text)?,
+        None => write(&args.bundle.as_deref().unwrap_or("".as_ref()).join("config.json"), &text)?,
     }
-    let path = args.bundle.as_deref().unwrap_or(Path::new(".")).join(file);
-    let written = OpenOptions::new().write(true).create_new(true).open(&path);
-    written.and_then(|mut file| file.write_all(config.as_bytes())).map_err(|error| {
-        let failure = io_error(&path.display().to_string(), "write", &error);
-        if error.kind() == ErrorKind::AlreadyExists { failure.hint("remove it first") } else { failure }
-    })?;
     Ok(0)
+}
+
+/// Never over a config that is there: it may be somebody's work.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let item = path.display().to_string();
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = match file {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::invalid(&item, "exists already").hint("remove it first, or write another with --file"));
+        }
+        other => other.map_err(|error| io_error(&item, "open", &error))?,
+    };
+    file.write_all(text.as_bytes()).map_err(|error| io_error(&item, "write", &error))
 }

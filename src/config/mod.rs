@@ -7,12 +7,14 @@ pub mod check;
 mod finding;
 pub mod mount_options;
 mod shape;
+mod text;
 mod types;
 pub mod words;
 
 pub use bundle::Bundle;
 pub use check::check;
 pub use finding::{Finding, Findings, Warning};
+pub use text::Text;
 pub use types::*;
 
 use serde::Deserialize;

@@ -331,9 +331,22 @@ proptest! {
             let at = cut.index(text.len());
             text = text.chars().take(at).collect();
         }
+        judge(&value, &text);
         let typed = serde_json::from_str::<Config<'_>>(&text);
         let found = compare(&text, &CONFIG);
         prop_assert_eq!(typed.is_err(), !found.is_empty(), "{:?}\n{:?}\n{}", typed.err(), found, text);
+    }
+}
+
+/// Judges a config that parses: it must not panic, and what it finds must point
+/// into the document, or at what an object of it lacks.
+fn judge(value: &Value, text: &str) {
+    let Ok(config) = serde_json::from_str::<Config<'_>>(text) else { return };
+    let (findings, warnings) = config::check(&config);
+    let pointers = findings.iter().map(|f| &f.pointer).chain(warnings.iter().map(|w| &w.pointer));
+    for pointer in pointers {
+        let (parent, _) = pointer.rsplit_once('/').expect("a pointer");
+        assert!(value.pointer(parent).is_some(), "{pointer} leads nowhere in {text}");
     }
 }
 
@@ -356,7 +369,34 @@ fn the_typed_parse_and_the_shape_agree_on_every_single_change() {
             let found = compare(&text, &CONFIG);
             assert_eq!(typed.is_err(), !found.is_empty(), "{change:?}: {:?}\n{found:?}\n{text}", typed.err());
             refused += usize::from(typed.is_err());
+            judge(&value, &text);
         }
     }
     assert!(refused > size(&full) * changes.len() / 3, "only {refused} of the changes were faults");
+}
+
+/// The pointers of all properties that hold values, `*` for any entry.
+fn leaves(shape: &Shape, at: &str, found: &mut Vec<String>) {
+    match shape {
+        Shape::Object(properties) => {
+            properties.iter().for_each(|p| leaves(&p.shape, &format!("{at}/{}", p.name), found))
+        }
+        Shape::List(entry) | Shape::Map(entry) if matches!(entry, Shape::Object(_)) => {
+            leaves(entry, &format!("{at}/*"), found);
+        }
+        _ => found.push(at.to_owned()),
+    }
+}
+
+#[test]
+fn docs_have_a_row_for_every_property() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config-support.md");
+    let docs = std::fs::read_to_string(docs).expect("docs/config-support.md");
+    let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with("| `/")).collect();
+    let mut known = Vec::new();
+    leaves(&CONFIG, "", &mut known);
+    for pointer in known {
+        let word = format!("`{pointer}`");
+        assert!(rows.iter().any(|row| row.contains(&word)), "no row for {word}");
+    }
 }

@@ -57,7 +57,8 @@ impl Record {
     /// A record without a failure.
     #[must_use]
     pub fn note(kind: Kind) -> Record {
-        let fail = Fail { call: Call::Execve, errno: Errno::from_raw_os_error(0) };
+        // Read only in records of failures; there is no errno 0.
+        let fail = Fail { call: Call::Execve, errno: Errno::PROTO };
         Record { kind, step: 0, index: 0, fail, detail: [0; RECORD_SIZE - HEADER], detail_len: 0 }
     }
 
@@ -106,7 +107,7 @@ impl Record {
         };
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let errno = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-        if !(0..4096).contains(&errno) {
+        if !(1..4096).contains(&errno) {
             return None;
         }
         let fail = Fail { call: Call::from_number(short(2))?, errno: Errno::from_raw_os_error(errno) };

@@ -37,7 +37,7 @@ use crate::config::{Bundle, Config};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::init::wire::{self, Kind, Record as ChildRecord};
-use crate::init::{self, Gate, Scene};
+use crate::init::{Gate, Scene};
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status};
 use crate::sys::process::{self, Child, StringVector};
@@ -61,6 +61,10 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many fds from 3 on the program gets.
     pub preserve_fds: u32,
+    /// How many of these are sockets that systemd listens on (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// Their names, $LISTEN_FDNAMES.
+    pub listen_fdnames: Option<String>,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
     /// Leave the container in the caller's cgroup.
@@ -124,17 +128,29 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> R
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
     let mut plan = plan(&config, bundle, id, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
-    let claim = plan.cgroup.claim()?;
     let tools = Tools::open(&plan, options)?;
-    let record = record(&config, bundle, id, &plan);
     let container = Container::claim(&options.root, id)?;
+    let record = record(&config, bundle, id, &plan);
+    // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
+    let claim = match plan.cgroup.claim() {
+        Ok(claim) => claim,
+        Err(error) => return Err(forget(&container, error)),
+    };
     let mut child = None;
     let built = remember(&container, &record, bundle)
         .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
-        (Ok(_), None) => Err(Error::invalid(container.item(), "no process was made")),
+        (Ok(_), None) => Err(forget(&container, Error::invalid(container.item(), "no process was made"))),
+    }
+}
+
+/// Gives the id back when nothing else has been made.
+fn forget(container: &Container, error: Error) -> Error {
+    match container.remove() {
+        Ok(()) => error,
+        Err(left) => error.note(&format!("and {left}")),
     }
 }
 
@@ -274,7 +290,7 @@ fn scene<'p>(
     let prepare =
         |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &crate::state::state_json(record, status, None));
     let mut env = plan.exec.env.clone();
-    settle::add_socket_activation(&mut env, options.preserve_fds)?;
+    settle::add_socket_activation(&mut env, options)?;
     let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
     let gate = fifos.map(|(start, report)| Gate { start: start.as_fd(), report: report.as_fd() });
     let hook_item = container.item();

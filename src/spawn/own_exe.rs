@@ -6,9 +6,8 @@
 //! written through that link: the binary lies on a read-only mount, or is run
 //! again from one, or from a sealed copy.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, openat,
@@ -20,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process::{self, StringVector};
 
-const EXE: &std::ffi::CStr = c"/proc/self/exe";
+const EXE: &CStr = c"/proc/self/exe";
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
@@ -40,18 +39,19 @@ pub fn protect() -> Result<()> {
         }
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
-    let strings = |list: Vec<std::ffi::OsString>| {
-        list.into_iter().map(|s| CString::new(s.into_vec())).collect::<std::result::Result<Vec<_>, _>>()
-    };
-    let no_nul = |_| failed("execveat", Errno::INVAL);
-    let argv = strings(std::env::args_os().collect()).map_err(no_nul)?;
-    let join = |(mut key, value): (std::ffi::OsString, std::ffi::OsString)| {
-        key.push("=");
-        key.push(value);
-        key
-    };
-    let envp = strings(std::env::vars_os().map(join).collect()).map_err(no_nul)?;
-    Err(failed("execveat", process::fexecve(exe.as_fd(), &StringVector::new(argv), &StringVector::new(envp))))
+    let argv = vector("/proc/self/cmdline")?;
+    let envp = vector("/proc/self/environ")?;
+    Err(failed("execveat", process::fexecve(exe.as_fd(), &argv, &envp)))
+}
+
+/// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them.
+fn vector(path: &str) -> Result<StringVector> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+        Error::sys("protection of the xebec binary", format!("read({path:?})"), errno)
+    })?;
+    let strings = bytes.split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
+    Ok(StringVector::new(strings.map(CStr::to_owned).collect()))
 }
 
 fn failed(call: &str, errno: Errno) -> Error {

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::config::Bundle;
 use crate::error::{Error, Result};
@@ -50,14 +50,17 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
         .hint("give --console-socket, or set process.terminal to false"));
     }
     let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
-    let mut made = make(bundle, id, options, Opener::Channel)?;
+    let made = make(bundle, id, options, Opener::Channel)?;
     let started = start(&made);
     if let Err(error) = started {
         return Err(discard(&made, error));
     }
-    let mut warnings = std::mem::take(&mut made.plan.warnings);
+    // With the container's directory goes its lock: other verbs may work on it from here.
+    let Made { container, child, console, plan, .. } = made;
+    drop(container);
+    let mut warnings = plan.warnings;
     let Some(signals) = signals else { return Ok(Exit { status: 0, warnings }) };
-    let status = watch(&made.child, &signals, made.console.take())?;
+    let status = watch(&child, &signals, console)?;
     if !how.keep {
         warnings.extend(crate::teardown::delete(&options.root, id, true)?);
     }
@@ -173,11 +176,11 @@ fn forward(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 fn reap(init: Pid) -> Result<Option<i32>> {
     let mut ended = None;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == init => ended = Some(exit_status(status)),
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) | Err(Errno::CHILD) => return Ok(ended),
-            Err(errno) => return Err(Error::sys("run", "waitpid", errno)),
+            Err(errno) => return Err(Error::sys("run", "wait4", errno)),
         }
     }
 }

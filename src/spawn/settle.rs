@@ -71,23 +71,17 @@ pub fn check_preserved_fds(count: u32) -> Result<()> {
     }
 }
 
-/// LISTEN_FDS as systemd's socket activation has it (sd_listen_fds(3)): the program is pid 1 of its world.
-pub fn add_socket_activation(env: &mut Vec<CString>, preserved: u32) -> Result<()> {
-    let Some(count) = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()) else { return Ok(()) };
-    if count == 0 || preserved < count {
+/// Socket activation as sd_listen_fds(3) reads it: the program is pid 1 of its world.
+pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Result<()> {
+    if options.listen_fds == 0 {
         return Ok(());
     }
-    let mut add = |text: String| {
-        let text = CString::new(text).map_err(|_| Error::invalid("LISTEN_FDS", "contains a NUL byte"))?;
-        env.push(text);
-        Ok::<(), Error>(())
-    };
-    add(format!("LISTEN_FDS={count}"))?;
-    add("LISTEN_PID=1".to_owned())?;
-    match std::env::var("LISTEN_FDNAMES") {
-        Ok(names) => add(format!("LISTEN_FDNAMES={names}")),
-        Err(_) => Ok(()),
+    let mut lines = vec![format!("LISTEN_FDS={}", options.listen_fds), "LISTEN_PID=1".to_owned()];
+    lines.extend(options.listen_fdnames.iter().map(|names| format!("LISTEN_FDNAMES={names}")));
+    for line in lines {
+        env.push(CString::new(line).map_err(|_| Error::invalid("LISTEN_FDNAMES", "contains a NUL byte"))?);
     }
+    Ok(())
 }
 
 /// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.

@@ -14,6 +14,7 @@
 //! The status is not stored: the kernel knows it (see [`Container::status`]).
 
 mod process;
+mod snapshot;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::config::{Hook, StringMap, Text};
 use crate::error::{Error, Kind, Result};
 
 pub use process::Init;
+pub use snapshot::{State, list, state};
 
 /// How long a verb waits for another one on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -369,7 +371,7 @@ impl Container {
 }
 
 /// The ids of all containers under `root`, sorted.
-pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
+pub fn ids(root: &Path) -> Result<Vec<ContainerId>> {
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -419,7 +421,7 @@ mod tests {
         let container = Container::claim(&root, &id).expect("free");
         container.write_new("state.json", b"{").expect("written");
         assert_eq!(Container::claim(&root, &id).expect_err("taken").kind(), Kind::Exists);
-        assert_eq!(list(&root).expect("listed"), [id.clone()]);
+        assert_eq!(ids(&root).expect("listed"), [id.clone()]);
         let text = container.record_text().expect("read");
         assert!(Container::parse(&text).is_none(), "half a record is none");
         container.remove().expect("removed");

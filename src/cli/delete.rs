@@ -1,0 +1,19 @@
+//! `xebec delete`.
+
+use xebec::{Result, teardown};
+
+use super::args::{Delete, Global};
+use super::log::Log;
+use super::{matching, settings};
+
+pub fn run(global: &Global, log: &Log, args: &Delete) -> Result<u8> {
+    let root = settings::root(global)?;
+    if !args.regex {
+        log.warn(&teardown::delete(&root, &settings::id(&args.id)?, args.force)?);
+        return Ok(0);
+    }
+    for id in matching::ids(&root, &args.id)? {
+        log.warn(&teardown::delete(&root, &id, args.force)?);
+    }
+    Ok(0)
+}

@@ -1,0 +1,19 @@
+//! `xebec kill`.
+
+use xebec::{Result, teardown};
+
+use super::args::{Global, Kill};
+use super::matching;
+use super::settings;
+
+pub fn run(global: &Global, args: &Kill) -> Result<u8> {
+    let root = settings::root(global)?;
+    if !args.regex {
+        teardown::kill(&root, &settings::id(&args.id)?, args.signal, args.all)?;
+        return Ok(0);
+    }
+    for id in matching::ids(&root, &args.id)? {
+        teardown::kill(&root, &id, args.signal, args.all)?;
+    }
+    Ok(0)
+}
