@@ -71,12 +71,7 @@ mod tests {
     use super::*;
 
     fn cond(arg: u8, op: Op, datum: u64) -> Cond {
-        Cond {
-            arg,
-            op,
-            datum,
-            mask: u64::MAX,
-        }
+        Cond { arg, op, datum, mask: u64::MAX }
     }
 
     #[test]
@@ -89,11 +84,7 @@ mod tests {
 
     #[test]
     fn a_rule_goes_before_those_that_add_conditions_to_it() {
-        let rules = [
-            vec![cond(0, Op::Eq, 1), cond(2, Op::Eq, 9)],
-            vec![cond(0, Op::Eq, 1)],
-            vec![cond(1, Op::Eq, 1)],
-        ];
+        let rules = [vec![cond(0, Op::Eq, 1), cond(2, Op::Eq, 9)], vec![cond(0, Op::Eq, 1)], vec![cond(1, Op::Eq, 1)]];
         assert_eq!(tree_order(&rules), [2, 1, 0]);
     }
 }

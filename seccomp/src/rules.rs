@@ -94,11 +94,7 @@ struct Resolver<'a> {
     resolved: Resolved,
 }
 
-pub(crate) fn resolve(
-    profile: &Profile<'_>,
-    parsed: &Parsed,
-    options: &Options,
-) -> Result<Resolved, Error> {
+pub(crate) fn resolve(profile: &Profile<'_>, parsed: &Parsed, options: &Options) -> Result<Resolved, Error> {
     let archs = listed_archs(parsed, options.native);
     let mut resolver = Resolver {
         parsed,
@@ -171,8 +167,7 @@ impl Resolver<'_> {
             if rule.action != self.parsed.default {
                 self.resolved.chains.extend(chains(rule));
             }
-            self.chains_of
-                .push(start..self.resolved.chains.len() as u16);
+            self.chains_of.push(start..self.resolved.chains.len() as u16);
         }
     }
 
@@ -246,17 +241,11 @@ impl Resolver<'_> {
     fn order(&self, entries: &mut [Entry], wide: bool) -> Result<(), Error> {
         let chains = &self.resolved.chains;
         let action = |e: &Entry| chains[usize::from(e.chain)].action;
-        if entries
-            .windows(2)
-            .all(|pair| action(&pair[0]) == action(&pair[1]))
-        {
+        if entries.windows(2).all(|pair| action(&pair[0]) == action(&pair[1])) {
             return Ok(());
         }
         self.contradictions(entries)?;
-        let conds: Vec<Vec<Cond>> = entries
-            .iter()
-            .map(|e| effective(chains, *e, wide).collect())
-            .collect();
+        let conds: Vec<Vec<Cond>> = entries.iter().map(|e| effective(chains, *e, wide).collect()).collect();
         let order = tree_order(&conds);
         let sorted: Vec<Entry> = order.iter().map(|&at| entries[at]).collect();
         entries.copy_from_slice(&sorted);
@@ -268,10 +257,7 @@ impl Resolver<'_> {
         for (at, second) in entries.iter().enumerate() {
             for first in &entries[..at] {
                 let (one, two) = (chain(first), chain(second));
-                if one.conds == two.conds
-                    && first.selector == second.selector
-                    && one.action != two.action
-                {
+                if one.conds == two.conds && first.selector == second.selector && one.action != two.action {
                     return Err(Error::Contradiction {
                         first: format!("/syscalls/{}", one.rule),
                         second: format!("/syscalls/{}", two.rule),
@@ -286,11 +272,7 @@ impl Resolver<'_> {
     fn plain_space(&mut self, arch: Arch, stub: bool) -> Result<Space, Error> {
         let slots = self.gather(arch);
         let mut ranges = Ranges::new();
-        let last = if stub && slots.largest != 0 {
-            slots.largest
-        } else {
-            u32::MAX
-        };
+        let last = if stub && slots.largest != 0 { slots.largest } else { u32::MAX };
         self.fill(&mut ranges, &slots, arch, 0, last)?;
         if last != u32::MAX {
             ranges.from(last + 1, Verdict::Return(ENOSYS));
@@ -305,10 +287,7 @@ impl Resolver<'_> {
             }
             ranges[0].1 = Verdict::Return(ENOSYS);
         }
-        Ok(Space {
-            audit: arch.audit(),
-            ranges,
-        })
+        Ok(Space { audit: arch.audit(), ranges })
     }
 
     /// x86_64 and x32 share an AUDIT_ARCH; the numbers of x32 have bit 30.
@@ -335,11 +314,7 @@ impl Resolver<'_> {
         if x32 {
             let slots = self.gather(Arch::X32);
             stubs[1] = stub && slots.largest != 0;
-            let last = if stubs[1] {
-                slots.largest
-            } else {
-                2 * X32_BIT - 1
-            };
+            let last = if stubs[1] { slots.largest } else { 2 * X32_BIT - 1 };
             self.fill(&mut ranges, &slots, Arch::X32, X32_BIT, last)?;
             if stubs[1] {
                 ranges.from(last + 1, enosys);
@@ -351,29 +326,15 @@ impl Resolver<'_> {
         ranges.from(2 * X32_BIT, if stubs[0] { enosys } else { above });
         ranges.from(3 * X32_BIT, if stubs[1] { enosys } else { above });
         ranges.from(u32::MAX, if stubs[1] { enosys } else { default });
-        Ok(Space {
-            audit: Arch::X86_64.audit(),
-            ranges: ranges.list,
-        })
+        Ok(Space { audit: Arch::X86_64.audit(), ranges: ranges.list })
     }
 
     /// Appends the calls of an ABI from `first` to `last`, both included.
-    fn fill(
-        &mut self,
-        ranges: &mut Ranges,
-        slots: &Slots,
-        arch: Arch,
-        first: u32,
-        last: u32,
-    ) -> Result<(), Error> {
+    fn fill(&mut self, ranges: &mut Ranges, slots: &Slots, arch: Arch, first: u32, last: u32) -> Result<(), Error> {
         let default = Verdict::Return(self.parsed.default);
         ranges.from(first, default);
         let mut next = first;
-        let dense = slots
-            .dense
-            .iter()
-            .enumerate()
-            .map(|(at, &s)| (slots.base + at as u32, s));
+        let dense = slots.dense.iter().enumerate().map(|(at, &s)| (slots.base + at as u32, s));
         for (number, slot) in dense.chain(slots.far.iter().copied()) {
             if slot == EMPTY || number > last {
                 continue;
@@ -427,9 +388,7 @@ struct Ranges {
 
 impl Ranges {
     fn new() -> Ranges {
-        Ranges {
-            list: Vec::with_capacity(128),
-        }
+        Ranges { list: Vec::with_capacity(128) }
     }
 
     /// From `start` on, `verdict` holds. Starts never decrease.
@@ -444,41 +403,21 @@ impl Ranges {
 }
 
 fn chains(rule: &ParsedRule) -> Vec<Chain> {
-    let chain = |conds| Chain {
-        conds,
-        action: rule.action,
-        rule: rule.index,
-    };
-    if rule.each {
-        rule.conds.iter().map(|cond| chain(vec![*cond])).collect()
-    } else {
-        vec![chain(rule.conds.clone())]
-    }
+    let chain = |conds| Chain { conds, action: rule.action, rule: rule.index };
+    if rule.each { rule.conds.iter().map(|cond| chain(vec![*cond])).collect() } else { vec![chain(rule.conds.clone())] }
 }
 
 /// Whether a condition always holds because no bit of the compared width is
 /// under its mask.
 pub(crate) fn is_noop(cond: &Cond, wide: bool) -> bool {
-    let mask = if wide {
-        cond.mask
-    } else {
-        cond.mask & 0xffff_ffff
-    };
+    let mask = if wide { cond.mask } else { cond.mask & 0xffff_ffff };
     cond.op == Op::MaskedEq && mask == 0
 }
 
 /// The conditions an entry puts on a call, sorted by argument.
-pub(crate) fn effective(
-    chains: &[Chain],
-    entry: Entry,
-    wide: bool,
-) -> impl Iterator<Item = Cond> + '_ {
-    let selector = (entry.selector != 0).then_some(Cond {
-        arg: 0,
-        op: Op::Eq,
-        datum: u64::from(entry.selector),
-        mask: u64::MAX,
-    });
+pub(crate) fn effective(chains: &[Chain], entry: Entry, wide: bool) -> impl Iterator<Item = Cond> + '_ {
+    let selector =
+        (entry.selector != 0).then_some(Cond { arg: 0, op: Op::Eq, datum: u64::from(entry.selector), mask: u64::MAX });
     let own = chains[usize::from(entry.chain)].conds.iter().copied();
     selector
         .into_iter()
@@ -488,9 +427,5 @@ pub(crate) fn effective(
 }
 
 fn narrow(cond: Cond) -> Cond {
-    Cond {
-        datum: cond.datum & 0xffff_ffff,
-        mask: cond.mask & 0xffff_ffff,
-        ..cond
-    }
+    Cond { datum: cond.datum & 0xffff_ffff, mask: cond.mask & 0xffff_ffff, ..cond }
 }

@@ -14,18 +14,12 @@ const ARGS: u32 = 16;
 
 /// The whole program: architecture check first, then the native ABI's tree.
 pub(crate) fn program(resolved: &Resolved) -> Vec<Instruction> {
-    let mut builder = Builder {
-        resolved,
-        emitter: Emitter::new(),
-        placed: vec![None; resolved.leaves.len()],
-    };
+    let mut builder = Builder { resolved, emitter: Emitter::new(), placed: vec![None; resolved.leaves.len()] };
     let mut otherwise = Target::Return(BAD_ARCH.value());
     // From the end of the program to its start: the native ABI comes last.
     for space in resolved.spaces.iter().rev() {
         let tree = builder.space(space);
-        let check = builder
-            .emitter
-            .branch(Test::Eq, space.audit, Target::At(tree), otherwise);
+        let check = builder.emitter.branch(Test::Eq, space.audit, Target::At(tree), otherwise);
         otherwise = Target::At(check);
     }
     builder.emitter.place(otherwise);
@@ -108,9 +102,8 @@ fn instructions(ranges: &[(u32, Verdict)]) -> usize {
     let mut count = 0;
     let mut at = 0;
     while at + 1 < ranges.len() {
-        let island = at + 2 < ranges.len()
-            && ranges[at].1 == ranges[at + 2].1
-            && ranges[at + 2].0 - ranges[at + 1].0 == 1;
+        let island =
+            at + 2 < ranges.len() && ranges[at].1 == ranges[at + 2].1 && ranges[at + 2].0 - ranges[at + 1].0 == 1;
         count += 1;
         at += if island { 2 } else { 1 };
     }
@@ -161,10 +154,8 @@ struct Graph {
 
 impl Graph {
     fn of(leaf: &Leaf, resolved: &Resolved) -> Graph {
-        let mut graph = Graph {
-            nodes: Vec::with_capacity(leaf.entries.len() * 4),
-            root: Way::Return(resolved.default.value()),
-        };
+        let mut graph =
+            Graph { nodes: Vec::with_capacity(leaf.entries.len() * 4), root: Way::Return(resolved.default.value()) };
         for entry in leaf.entries.iter().rev() {
             let action = resolved.chains[usize::from(entry.chain)].action;
             let mut yes = Way::Return(action.value());
@@ -211,14 +202,7 @@ impl Graph {
             (Test::Gt, u32::MAX) => return no,
             _ => {}
         }
-        self.nodes.push(Node {
-            word,
-            mask,
-            test,
-            k,
-            yes,
-            no,
-        });
+        self.nodes.push(Node { word, mask, test, k, yes, no });
         Way::Node(self.nodes.len() as u32 - 1)
     }
 
@@ -228,15 +212,7 @@ impl Graph {
         let (l, h) = (cond.datum as u32, (cond.datum >> 32) as u32);
         let (lm, hm) = (cond.mask as u32, (cond.mask >> 32) as u32);
         match cond.op {
-            Op::Ne => self.cond(
-                &Cond {
-                    op: Op::Eq,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
+            Op::Ne => self.cond(&Cond { op: Op::Eq, ..*cond }, wide, no, yes),
             Op::Eq | Op::MaskedEq => {
                 let mut way = yes;
                 if lm != 0 {
@@ -247,30 +223,10 @@ impl Graph {
                 }
                 way
             }
-            Op::Lt => self.cond(
-                &Cond {
-                    op: Op::Ge,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
-            Op::Le => self.cond(
-                &Cond {
-                    op: Op::Gt,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
+            Op::Lt => self.cond(&Cond { op: Op::Ge, ..*cond }, wide, no, yes),
+            Op::Le => self.cond(&Cond { op: Op::Gt, ..*cond }, wide, no, yes),
             Op::Ge | Op::Gt => {
-                let test = if cond.op == Op::Ge {
-                    Test::Ge
-                } else {
-                    Test::Gt
-                };
+                let test = if cond.op == Op::Ge { Test::Ge } else { Test::Gt };
                 let way = self.node(low, u32::MAX, test, l, yes, no);
                 if !wide {
                     return way;
@@ -298,13 +254,7 @@ impl Graph {
                 if all.len() == FACTS {
                     all.remove(0);
                 }
-                all.push(Fact {
-                    word: node.word,
-                    mask: node.mask,
-                    test: node.test,
-                    k: node.k,
-                    holds,
-                });
+                all.push(Fact { word: node.word, mask: node.mask, test: node.test, k: node.k, holds });
                 all
             };
             for holds in [true, false] {

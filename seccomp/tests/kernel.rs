@@ -43,11 +43,7 @@ fn call(number: libc::c_long, args: [u64; 3]) -> i64 {
 }
 
 fn filter_of(default: &str, rules: Vec<xebec_seccomp::Rule<'_>>) -> Filter {
-    let profile = Profile {
-        default_action: Some(default.into()),
-        syscalls: rules,
-        ..Profile::default()
-    };
+    let profile = Profile { default_action: Some(default.into()), syscalls: rules, ..Profile::default() };
     compile(&profile, &Options::default()).expect("compiles")
 }
 
@@ -107,19 +103,13 @@ fn every_action_does_in_the_kernel_what_its_name_says() {
     // Without a tracer the call fails with ENOSYS (seccomp(2)).
     assert!(exited(try_it(&getppid("SCMP_ACT_TRACE")), libc::ENOSYS));
     assert!(exited(try_it(&getppid("SCMP_ACT_LOG")), 0));
-    let allow = filter_of(
-        "SCMP_ACT_ERRNO",
-        vec![rule(&["getppid", "exit_group"], "SCMP_ACT_ALLOW", vec![])],
-    );
+    let allow = filter_of("SCMP_ACT_ERRNO", vec![rule(&["getppid", "exit_group"], "SCMP_ACT_ALLOW", vec![])]);
     assert!(exited(try_it(&allow), 0));
 }
 
 #[test]
 fn notify_gives_a_listener_that_closes_on_exec() {
-    let filter = filter_of(
-        "SCMP_ACT_ALLOW",
-        vec![rule(&["getppid"], "SCMP_ACT_NOTIFY", vec![])],
-    );
+    let filter = filter_of("SCMP_ACT_ALLOW", vec![rule(&["getppid"], "SCMP_ACT_NOTIFY", vec![])]);
     assert!(filter.uses_notify);
     let status = in_child(|| match load_in_child(&filter) {
         Ok(Some(listener)) => {
@@ -159,10 +149,7 @@ fn every_flag_and_flags_together_are_taken_by_the_kernel() {
 
 #[test]
 fn loading_never_sets_no_new_privs() {
-    let filter = filter_of(
-        "SCMP_ACT_ALLOW",
-        vec![rule(&["getppid"], "SCMP_ACT_ERRNO", vec![])],
-    );
+    let filter = filter_of("SCMP_ACT_ALLOW", vec![rule(&["getppid"], "SCMP_ACT_ERRNO", vec![])]);
     let status = in_child(|| {
         // Root may load without no_new_privs; anybody else gets EACCES.
         let loaded = load(&filter);
@@ -187,26 +174,10 @@ fn a_64_bit_comparison_holds_in_the_kernel_at_its_edges() {
         ("SCMP_CMP_GE", |a, b| a >= b),
         ("SCMP_CMP_GT", |a, b| a > b),
     ];
-    let tried = [
-        0,
-        4,
-        5,
-        6,
-        0x1_0000_0004,
-        value,
-        0x1_0000_0006,
-        0x2_0000_0005,
-        u64::MAX,
-    ];
+    let tried = [0, 4, 5, 6, 0x1_0000_0004, value, 0x1_0000_0006, 0x2_0000_0005, u64::MAX];
     for (op, expected) in ops {
-        let filter = filter_of(
-            "SCMP_ACT_ALLOW",
-            vec![rule(
-                &["getppid"],
-                "SCMP_ACT_ERRNO",
-                vec![arg(1, op, value, 0)],
-            )],
-        );
+        let filter =
+            filter_of("SCMP_ACT_ALLOW", vec![rule(&["getppid"], "SCMP_ACT_ERRNO", vec![arg(1, op, value, 0)])]);
         let status = in_child(|| {
             if load_in_child(&filter).is_err() {
                 return 100;

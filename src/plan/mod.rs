@@ -8,6 +8,7 @@ mod devices;
 mod identity;
 mod mounts;
 mod namespaces;
+mod seccomp;
 pub mod step;
 mod text;
 
@@ -47,6 +48,8 @@ pub struct Plan {
     pub net_devices: Vec<(String, String)>,
     pub hooks: HookPlan,
     pub exec: Exec,
+    /// What [`Step::Seccomp`] loads.
+    pub seccomp: Option<xebec_seccomp::Filter>,
     /// The absolute path of the root file system.
     pub rootfs: String,
     pub terminal: bool,
@@ -108,6 +111,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     };
     let hooks = plan_hooks(&config.hooks)?;
     let exec = plan_exec(config)?;
+    let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -117,6 +121,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         net_devices: net_devices(config),
         hooks,
         exec,
+        seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),
         warnings,
@@ -150,6 +155,10 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
     if let Some(process) = &config.process {
         labels(&mut steps, process, host)?;
+    }
+    steps.push(Step::CloseFiles);
+    if config.linux.seccomp.is_some() {
+        steps.push(Step::Seccomp);
     }
     steps.push(Step::Exec);
     Ok(steps)
@@ -242,7 +251,10 @@ fn process(
         steps.push(Step::Umask(umask));
     }
     let grantable = if namespaces.is_new("user") { u64::MAX } else { host.capabilities() };
-    let credentials = identity::plan_credentials(process, grantable, warnings);
+    let mut credentials = identity::plan_credentials(process, grantable, warnings);
+    if config.linux.seccomp.is_some() && !process.no_new_privileges {
+        seccomp::keep_right_to_load(&mut credentials);
+    }
     steps.push(Step::Chdir(cstring("process.cwd", &process.cwd)?));
     steps.push(Step::User(Box::new(credentials)));
     steps.push(Step::CheckDirectory(cstring("process.cwd", &process.cwd)?));

@@ -144,6 +144,8 @@ pub enum Step {
         apparmor: bool,
         label: CString,
     },
+    /// Marks all fds close-on-exec, but for those that the program is to have.
+    CloseFiles,
     /// Loads the seccomp filter.
     Seccomp,
     /// execve(2).

@@ -70,6 +70,7 @@ impl Step {
             Step::ExecLabel { apparmor: true, .. } => "process.apparmorProfile".into(),
             Step::ExecLabel { apparmor: false, .. } => "process.selinuxLabel".into(),
             Step::Seccomp => "linux.seccomp".into(),
+            Step::CloseFiles => "file descriptors".into(),
         }
     }
 
@@ -188,7 +189,11 @@ impl Step {
             Step::FindProgram => format!("find {}", plan.exec.args.first().map_or_else(String::new, |s| text(s))),
             Step::Ready => "report ready; wait for start".into(),
             Step::ExecLabel { label, .. } => format!("write /proc/self/attr/exec {}", text(label)),
-            Step::Seccomp => "seccomp".into(),
+            Step::CloseFiles => "close all but stdio and the preserved".into(),
+            Step::Seccomp => {
+                let length = plan.seccomp.as_ref().map_or(0, |filter| filter.program.len());
+                format!("seccomp filter of {length} instructions")
+            }
             Step::Exec => {
                 let args: Vec<String> = plan.exec.args.iter().map(|s| format!("{:?}", text(s))).collect();
                 format!("execve [{}]", args.join(", "))
