@@ -142,7 +142,7 @@ struct Parts<'p> {
 fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
     let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    let placed_late = cgroup.hierarchies.iter().any(|hierarchy| !hierarchy.v1.is_empty());
+    let placed_late = namespaces.joins_user() || cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
@@ -178,6 +178,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
+        label: mount_label(config, host)?,
     };
     for (index, mount) in config.mounts.iter().enumerate() {
         steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));
@@ -250,7 +251,7 @@ fn process(
     if let Some(umask) = process.user.umask {
         steps.push(Step::Umask(umask));
     }
-    let grantable = if namespaces.is_new("user") { u64::MAX } else { host.capabilities() };
+    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     if config.linux.seccomp.is_some() && !process.no_new_privileges {
         seccomp::keep_right_to_load(&mut credentials);
@@ -266,6 +267,16 @@ fn process(
     }
     steps.push(Step::FindProgram);
     Ok(())
+}
+
+fn mount_label<'c>(config: &'c Config<'_>, host: &Host) -> Result<Option<&'c str>> {
+    match config.linux.mount_label.as_deref().filter(|label| !label.is_empty()) {
+        Some(label) if !host.selinux() => {
+            Err(Error::invalid("linux.mountLabel", format!("{label:?} is asked for, but SELinux is not active"))
+                .hint("boot with SELinux enabled, or leave the label out"))
+        }
+        label => Ok(label),
+    }
 }
 
 fn labels(steps: &mut Vec<Step>, process: &crate::config::Process<'_>, host: &Host) -> Result<()> {

@@ -28,6 +28,8 @@ pub struct MountContext<'a> {
     pub cgroup_v2: Option<&'a str>,
     /// The container's cgroup v1 directories on the host.
     pub cgroup_v1: Vec<(String, String)>,
+    /// `linux.mountLabel`, where SELinux is active.
+    pub label: Option<&'a str>,
 }
 
 /// The options of one entry, sorted.
@@ -62,6 +64,9 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
     } else if kind == "cgroup" || kind == "cgroup2" {
         cgroup(&item, context, &mut sorted)?
     } else {
+        // The kernel's own file systems have their own labels.
+        let label = context.label.filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue"));
+        sorted.data.extend(label.map(|label| format!("context={label}")));
         MountWhat::New(file_system(&item, kind, mount, &sorted)?)
     };
     if late_readonly {
@@ -189,7 +194,13 @@ mod tests {
     use super::*;
 
     fn context() -> MountContext<'static> {
-        MountContext { bundle: "/b", cgroup_namespace: true, cgroup_v2: Some("/sys/fs/cgroup"), cgroup_v1: Vec::new() }
+        MountContext {
+            bundle: "/b",
+            cgroup_namespace: true,
+            cgroup_v2: Some("/sys/fs/cgroup"),
+            cgroup_v1: Vec::new(),
+            label: None,
+        }
     }
 
     fn step(json: &str) -> MountStep {

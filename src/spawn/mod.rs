@@ -116,6 +116,14 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
 
 /// Creates a container that waits for [`crate::start`] (runtime.md, "Create").
 pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
+    let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
+    if terminal && options.console_socket.is_none() {
+        return Err(Error::invalid(
+            "--console-socket",
+            "cannot allocate tty: process.terminal is true, and nobody would get the terminal",
+        )
+        .hint("give --console-socket, or use run in the foreground"));
+    }
     let made = make(bundle, id, options, Opener::Fifo)?;
     let pid = made.child.pid.as_raw_nonzero().get();
     Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings })
