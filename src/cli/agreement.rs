@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use proptest::prelude::*;
 
-use super::args::{Command, Invocation, leading};
+use super::args::{Command, Invocation};
+use super::leading::leading;
 use super::{fast, full};
 
 fn by_clap(words: &[OsString]) -> Option<Invocation> {
