@@ -10,6 +10,7 @@ mod fast;
 mod features;
 mod full;
 mod kill;
+mod leading;
 mod log;
 mod man;
 mod matching;
@@ -40,7 +41,7 @@ pub fn main(words: &[OsString]) -> u8 {
     let invocation = match fast::parse(words) {
         Some(invocation) => invocation,
         None => {
-            let leading = args::leading(words);
+            let leading = leading::leading(words);
             match full::parse(words, &leading) {
                 full::Parsed::Run(invocation) => *invocation,
                 full::Parsed::Print(text) => return finish(print(&text), &Log::new(&Global::default()), 1),
