@@ -14,6 +14,7 @@ mod leading;
 mod log;
 mod man;
 mod matching;
+mod pause;
 mod plan;
 mod ps;
 mod run;
@@ -69,6 +70,8 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Delete(args) => delete::run(global, log, &args),
         Command::List(args) => state::list(global, &args),
         Command::Ps(args) => ps::run(global, &args),
+        Command::Pause(args) => pause::run(global, &args),
+        Command::Resume(args) => pause::resume(global, &args),
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),
