@@ -327,7 +327,12 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
     for fd in 3..3 + scene.preserve_fds {
         process::keep_over_exec(fd).during(Call::CloseRange)?;
     }
-    Ok(())
+    match &scene.gate {
+        // From here on the container counts as running: the kernel closes the rest in no
+        // certain order at execve, and `start` must not return before this end is gone.
+        Some(gate) => process::close_one(process::number(gate.start)).during(Call::CloseRange),
+        None => Ok(()),
+    }
 }
 
 /// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
