@@ -163,6 +163,7 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
         Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
         Step::Ready => become_ready(scene),
+        Step::DropHandles => drop_handles(scene),
         Step::CloseFiles => close_files(scene),
         Step::Seccomp => load_filter(scene),
         Step::Exec => execute(scene, trouble),
@@ -319,6 +320,18 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
             }
         }
     }
+}
+
+/// Closes what leads out of the container; what is left are the channel and the fifos.
+fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
+    let numbers = [process::number(scene.proc)];
+    for &fd in numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(&scene.console_socket) {
+        process::close_one(fd).during(Call::CloseRange)?;
+    }
+    scene.root = None;
+    scene.empty_dir = None;
+    scene.late.clear();
+    Ok(())
 }
 
 /// Leaves nothing of ours open for the program.

@@ -153,9 +153,6 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     process(&mut steps, config, host, namespaces, warnings)?;
     steps.push(Step::Ready);
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
-    if let Some(process) = &config.process {
-        labels(&mut steps, process, host)?;
-    }
     steps.push(Step::CloseFiles);
     if config.linux.seccomp.is_some() {
         steps.push(Step::Seccomp);
@@ -239,6 +236,8 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let Some(process) = &config.process else { return Ok(()) };
+    labels(steps, process, host)?;
+    steps.push(Step::DropHandles);
     if let Some(policy) = &config.linux.memory_policy {
         steps.push(identity::plan_memory_policy(policy)?);
     }

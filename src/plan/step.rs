@@ -145,6 +145,9 @@ pub enum Step {
         apparmor: bool,
         label: CString,
     },
+    /// Closes every handle that leads out of the container: from here on paths of the image
+    /// are resolved in our name, and /proc/self/fd leads to whatever is open (CVE-2024-21626).
+    DropHandles,
     /// Marks all fds close-on-exec, but for those that the program is to have.
     CloseFiles,
     /// Loads the seccomp filter.
