@@ -32,7 +32,7 @@ test:
 conformance:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
-	@cargo run --quiet --release --locked -p xebec-integration -- \
+	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
 
 clean:
