@@ -13,6 +13,8 @@ mod mounts;
 pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
 use rustix::io::{Errno, retry_on_intr};
@@ -348,11 +350,45 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
     }
 }
 
+/// Set from outside when somebody holds the seccomp listener.
+static LISTENER_TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// How long an agent's socket may keep us waiting.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
+///
+/// A listener is fetched by whoever starts us (pidfd_getfd(2)), because a call of
+/// ours could already be one that waits for the agent. So it is announced before,
+/// and its taking is awaited without a system call.
 fn load_filter(scene: &Scene<'_>) -> Outcome {
     let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
+    if filter.uses_notify {
+        let number = process::lowest_free_fd().during(Call::Dup)?;
+        let record = Record::listener(number, LISTENER_TAKEN.as_ptr() as usize);
+        match &scene.gate {
+            Some(gate) => rustix::io::write(gate.report, &record.to_bytes()).map(drop).during(Call::Write)?,
+            None => wire::send(scene.channel, &record).during(Call::ParentGone)?,
+        }
+    }
+    load(filter)?;
+    let begun = Instant::now();
+    while filter.uses_notify && LISTENER_TAKEN.load(Ordering::Acquire) == 0 {
+        if begun.elapsed() > LISTENER_PATIENCE {
+            return Err(Errno::TIMEDOUT).during(Call::Seccomp);
+        }
+        std::hint::spin_loop();
+    }
+    Ok(())
+}
+
+fn load(filter: &xebec_seccomp::Filter) -> Outcome {
     match xebec_seccomp::load(filter) {
-        Ok(_) => Ok(()),
+        // The listener stays open under its number until execve closes it.
+        Ok(listener) => {
+            std::mem::forget(listener);
+            Ok(())
+        }
         Err(errno) => Err(Errno::from_raw_os_error(errno.0)).during(Call::Seccomp),
     }
 }

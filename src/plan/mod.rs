@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
+pub use seccomp::Listener;
 use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
@@ -50,6 +51,8 @@ pub struct Plan {
     pub exec: Exec,
     /// What [`Step::Seccomp`] loads.
     pub seccomp: Option<xebec_seccomp::Filter>,
+    /// Who answers its notifications.
+    pub listener: Option<Listener>,
     /// The absolute path of the root file system.
     pub rootfs: String,
     pub terminal: bool,
@@ -121,6 +124,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         net_devices: net_devices(config),
         hooks,
         exec,
+        listener: seccomp::plan_listener(config, seccomp.as_ref())?,
         seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),

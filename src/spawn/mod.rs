@@ -21,6 +21,7 @@ mod console;
 mod failure;
 mod hooks;
 mod idmap;
+mod listener;
 pub mod own_exe;
 mod run;
 mod settle;
@@ -265,6 +266,8 @@ fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Resul
                 tell(channel, wire::HOOKED, child, parts.plan)?;
                 tell(channel, wire::GO, child, parts.plan)?;
             }
+            // Announced after `start` only.
+            Kind::Listener => return Err(Error::invalid("create", "the child announced a listener too early")),
             Kind::Ready => return Ok(console),
             Kind::Failed => return Err(failure::child_failure(parts.plan, &message)),
         }
