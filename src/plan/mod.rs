@@ -8,6 +8,7 @@ mod devices;
 mod identity;
 mod mounts;
 mod namespaces;
+mod resctrl;
 pub mod step;
 mod text;
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
+pub use resctrl::Resctrl;
 use step::Step;
 
 /// What the caller of `create` asks for besides the config.
@@ -45,6 +47,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Host interfaces to move into the container's network namespace, with their names there.
     pub net_devices: Vec<(String, String)>,
+    pub resctrl: Option<Resctrl>,
     pub hooks: HookPlan,
     pub exec: Exec,
     /// The absolute path of the root file system.
@@ -115,6 +118,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         cgroup,
         steps,
         net_devices: net_devices(config),
+        resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
         exec,
         rootfs,

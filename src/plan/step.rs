@@ -41,6 +41,8 @@ pub enum Step {
     Keyring(CString),
     /// Brings `lo` up.
     Loopback,
+    /// Waits until the parent has moved the network devices in: sysctls may name them.
+    NetDevices,
     Hostname(CString),
     Domainname(CString),
     /// Sets the propagation of the mounts we were cloned with, so that ours do not reach the host.

@@ -20,7 +20,10 @@
 mod console;
 mod failure;
 mod hooks;
+mod net_device;
+mod outside;
 pub mod own_exe;
+pub mod resctrl;
 mod run;
 mod settle;
 mod start;
@@ -43,6 +46,7 @@ use crate::state::{Container, ContainerId, Init, Record, Status};
 use crate::sys::process::{self, Child, StringVector};
 
 pub use hooks::run_hooks;
+use outside::Outside;
 pub use run::{Exit, RunOptions, run};
 pub use start::start;
 
@@ -99,6 +103,7 @@ struct Made {
     /// The terminal's master side, in a foreground `run`.
     console: Option<OwnedFd>,
     plan: Plan,
+    outside: Outside,
 }
 
 /// Plans `create` without doing anything: what `xebec plan` prints.
@@ -129,8 +134,9 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> R
     let mut plan = plan(&config, bundle, id, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
     let tools = Tools::open(&plan, options)?;
+    let mut outside = Outside::survey(&plan)?;
     let container = Container::claim(&options.root, id)?;
-    let record = record(&config, bundle, id, &plan);
+    let record = record(&config, bundle, id, &plan, &outside);
     // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
     let claim = match plan.cgroup.claim() {
         Ok(claim) => claim,
@@ -138,10 +144,10 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> R
     };
     let mut child = None;
     let built = remember(&container, &record, bundle)
-        .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut child));
+        .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut outside, &mut child));
     match (built, child) {
-        (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
-        (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
+        (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
+        (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),
         (Ok(_), None) => Err(forget(&container, Error::invalid(container.item(), "no process was made"))),
     }
 }
@@ -184,7 +190,13 @@ impl Tools {
 }
 
 /// state.json's content.
-fn record<'a>(config: &'a Config<'a>, bundle: &'a Bundle, id: &'a ContainerId, plan: &'a Plan) -> Record<'a> {
+fn record<'a>(
+    config: &'a Config<'a>,
+    bundle: &'a Bundle,
+    id: &'a ContainerId,
+    plan: &'a Plan,
+    outside: &Outside,
+) -> Record<'a> {
     let created = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
     Record {
         oci_version: config.oci_version.clone(),
@@ -195,6 +207,7 @@ fn record<'a>(config: &'a Config<'a>, bundle: &'a Bundle, id: &'a ContainerId, p
         owner: rustix::process::getuid().as_raw(),
         annotations: config.annotations.clone(),
         cgroup: plan.cgroup.record(),
+        resctrl: outside.record(),
         own_pid_namespace: plan.namespaces.is_new("pid"),
         has_process: config.process.is_some(),
         poststart: config.hooks.poststart.clone(),
@@ -219,6 +232,7 @@ fn build(
     tools: Tools,
     mode: Opener,
     options: &Options,
+    outside: &mut Outside,
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let cgroup = claim.create()?;
@@ -229,6 +243,10 @@ fn build(
     drop((theirs, fifos));
     container.note_creating(&Init::of(made.pid)?)?;
     settle::settle(plan, &cgroup, made, ours.as_fd())?;
+    outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
+    if !plan.net_devices.is_empty() {
+        tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
+    }
     let state = |status| crate::state::state_json(record, status, Some(made.pid.as_raw_nonzero().get()));
     let mut console = None;
     if plan.hooks.runtime.is_empty() {

@@ -53,7 +53,7 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
     let made = make(bundle, id, options, Opener::Channel)?;
     let started = start(&made);
     if let Err(error) = started {
-        return Err(discard(&made, error));
+        return Err(discard(made, error));
     }
     // With the container's directory goes its lock: other verbs may work on it from here.
     let Made { container, child, console, plan, .. } = made;
@@ -85,11 +85,13 @@ fn start(made: &Made) -> Result<()> {
 }
 
 /// A `run` that fails leaves nothing behind.
-fn discard(made: &Made, error: Error) -> Error {
+fn discard(made: Made, error: Error) -> Error {
+    let Made { container, child, outside, .. } = made;
+    let error = outside.take_back(error);
     let undo = || {
-        let text = made.container.record_text()?;
+        let text = container.record_text()?;
         match Container::parse(&text) {
-            Some(record) => crate::teardown::destroy(&made.container, &record, Some(made.child.pidfd.as_fd())),
+            Some(record) => crate::teardown::destroy(&container, &record, Some(child.pidfd.as_fd())),
             None => Ok(Vec::new()),
         }
     };

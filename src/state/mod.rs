@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::config::{Hook, StringMap, Text};
 use crate::error::{Error, Kind, Result};
+use crate::spawn::resctrl;
 
 pub use process::Init;
 pub use snapshot::{State, list, state};
@@ -111,6 +112,8 @@ pub struct Record<'a> {
     #[serde(borrow, default)]
     pub annotations: StringMap<'a>,
     pub cgroup: cgroup::Record,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Record>,
     /// The container has a PID namespace of its own: with its init everything dies.
     pub own_pid_namespace: bool,
     /// There is something to execute.
