@@ -169,7 +169,12 @@ impl Side {
     fn addresses(&self, index: i32, name: &str) -> Result<Vec<Address>, Refusal> {
         let dump = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; ADDRESS_HEAD]);
         let all = self.netlink.ask(&dump)?;
-        Ok(all.iter().filter_map(|message| Address::read(message, index, name)).collect())
+        let kept = all.iter().filter_map(|message| Address::read(message, index, name));
+        let (mut v6, mut addresses): (Vec<_>, Vec<_>) = kept.partition(|a| i32::from(a.family) == libc::AF_INET6);
+        // The kernel lists IPv6 addresses newest first, and source selection follows its list.
+        v6.reverse();
+        addresses.append(&mut v6);
+        Ok(addresses)
     }
 
     fn name_of(&self, index: i32) -> Result<String, Refusal> {
