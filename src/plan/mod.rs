@@ -8,6 +8,7 @@ mod devices;
 mod identity;
 mod mounts;
 mod namespaces;
+pub mod notify;
 mod resctrl;
 pub mod step;
 mod text;
@@ -34,6 +35,8 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
+    /// The host directory of the socket where the container says READY=1.
+    pub notify: Option<String>,
     /// `--cgroup-manager disabled`.
     pub cgroup_disabled: bool,
 }
@@ -110,7 +113,10 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         false => format!("{}/{}", request.bundle, root.path),
     };
     let hooks = plan_hooks(&config.hooks)?;
-    let exec = plan_exec(config)?;
+    let mut exec = plan_exec(config)?;
+    if request.notify.is_some() {
+        notify::set_env(&mut exec.env);
+    }
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -177,6 +183,9 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
     for (index, mount) in config.mounts.iter().enumerate() {
         steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));
     }
+    if let Some(source) = &request.notify {
+        steps.push(Step::Mount(Box::new(notify::plan_mount(source)?)));
+    }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
     }
@@ -196,7 +205,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
 /// What makes the root final: late attributes, masks, the switch of roots.
 fn seal(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, namespaces: &Namespaces) -> Result<()> {
     let late = |step: &Step| match step {
-        Step::Mount(mount) if mount.late_readonly => Some((mount.index, mount.destination.clone())),
+        Step::Mount(mount) if mount.late_readonly => mount.index.map(|index| (index, mount.destination.clone())),
         _ => None,
     };
     let late: Vec<_> = steps.iter().filter_map(late).collect();

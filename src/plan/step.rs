@@ -155,8 +155,8 @@ pub enum Step {
 /// One entry of `mounts`.
 #[derive(Debug)]
 pub struct MountStep {
-    /// The place in `mounts`.
-    pub index: usize,
+    /// The place in `mounts`; `None` for the runtime's own.
+    pub index: Option<usize>,
     /// Path below the root.
     pub destination: CString,
     pub what: MountWhat,

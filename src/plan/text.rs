@@ -36,7 +36,10 @@ impl Step {
             Step::Domainname(_) => "domainname".into(),
             Step::HostPropagation { .. } | Step::RootPropagation { .. } => "linux.rootfsPropagation".into(),
             Step::Rootfs { path, .. } | Step::RootDirectory(path) => format!("root.path {}", text(path)),
-            Step::Mount(mount) => format!("mounts[{}] {}", mount.index, text(&mount.destination)),
+            Step::Mount(mount) => match mount.index {
+                Some(index) => format!("mounts[{index}] {}", text(&mount.destination)),
+                None => format!("{} {}", super::notify::ITEM, text(&mount.destination)),
+            },
             Step::LateReadonly { mount, path, .. } => format!("mounts[{mount}] {}", text(path)),
             Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => {
                 format!("process.cwd {}", text(path))

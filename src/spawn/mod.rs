@@ -21,6 +21,7 @@ mod console;
 mod failure;
 mod hooks;
 mod net_device;
+mod notify;
 mod outside;
 pub mod own_exe;
 pub mod resctrl;
@@ -48,7 +49,7 @@ use crate::sys::process::{self, Child, StringVector};
 pub use hooks::run_hooks;
 use outside::Outside;
 pub use run::{Exit, RunOptions, run};
-pub use start::start;
+pub use start::{start, start_and_notify};
 
 /// What the caller of `create` and `run` chooses.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +72,8 @@ pub struct Options {
     pub listen_fdnames: Option<String>,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
+    /// The service manager's $NOTIFY_SOCKET: a path, or `@name`. It is told when the container says READY=1.
+    pub notify_socket: Option<PathBuf>,
     /// Leave the container in the caller's cgroup.
     pub cgroup_disabled: bool,
 }
@@ -114,6 +117,10 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         rootless: options.rootless,
+        notify: options
+            .notify_socket
+            .as_ref()
+            .map(|_| format!("{}/{id}/{}", options.root.display(), notify::DIRECTORY)),
         cgroup_disabled: options.cgroup_disabled,
     };
     plan::plan(config, &request, &Host::default())
@@ -236,6 +243,9 @@ fn build(
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let cgroup = claim.create()?;
+    if options.notify_socket.is_some() {
+        notify::make_directory(container)?;
+    }
     let fifos = if mode == Opener::Fifo { Some(make_fifos(container)?) } else { None };
     let (ours, theirs) = channel()?;
     let scene = scene(container, record, plan, &tools, theirs.as_fd(), fifos.as_ref(), options)?;

@@ -13,26 +13,33 @@ use crate::init::wire::{self, Record as ChildRecord};
 use crate::plan::plan_hook;
 use crate::state::{Container, ContainerId, Record, Status, state_json};
 
+use super::notify::{self, Notify};
 use super::{Options, failure, run_hooks};
 
 /// Runs the program of a created container, and its startContainer and poststart hooks.
 ///
 /// Returns when the program is being executed; the lines are warnings.
 pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<String>> {
+    start_and_notify(root, id, None)
+}
+
+/// [`start`] for a service manager that listens on `notify_socket` ($NOTIFY_SOCKET).
+///
+/// Where create was given it too, this waits until the container says READY=1 or has ended, and passes it on.
+pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Path>) -> Result<Vec<String>> {
     let container = Container::open(root, id)?;
     container.lock()?;
     let text = container.record_text()?;
     let record = Container::parse(&text).ok_or_else(|| wrong_state(&container, "its create did not finish"))?;
     let Some(init) = container.init()? else { return Err(wrong_state(&container, "its create did not finish")) };
-    if init.pidfd()?.is_none() {
-        return Err(wrong_state(&container, "it is stopped"));
-    }
+    let Some(pidfd) = init.pidfd()? else { return Err(wrong_state(&container, "it is stopped")) };
     let Some(fifo) = container.open_start_fifo()? else {
         return Err(wrong_state(&container, "it is running already"));
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let report = openat(container.dir(), "report", flags, Mode::empty())
         .map_err(|errno| Error::sys(container.item(), "openat(\"report\")", errno))?;
+    let notify = notify_socket.map(|host| Notify::open(&container, host)).transpose()?.flatten();
     retry_on_intr(|| rustix::io::write(&fifo, &[wire::START]))
         .map_err(|errno| Error::sys(container.item(), "write(\"start\")", errno))?;
     drop(fifo);
@@ -44,8 +51,13 @@ pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<String>> {
         let hook = matches!(failed.fail.call, crate::sys::Call::HookStatus | crate::sys::Call::HookTimeout);
         return Err(if hook { after_failed_hook(&container, &record, error) } else { error });
     }
-    poststart(&container, &record, init.pid.as_raw_nonzero().get())?;
-    Ok(Vec::new())
+    let pid = init.pid.as_raw_nonzero().get();
+    poststart(&container, &record, pid)?;
+    // With the container's directory goes its lock: getting ready may take long.
+    drop(container);
+    let waited = notify.map_or(Ok(()), |notify| notify.wait(pidfd.as_fd(), pid));
+    // The container runs; what was not told is no reason to say that it does not.
+    Ok(waited.err().into_iter().map(|error| error.to_string()).collect())
 }
 
 /// Runs the poststart hooks; a failure ends the container (runtime.md, "Lifecycle", step 9).
@@ -91,6 +103,7 @@ fn explain(container: &Container, record: &Record<'_>, failed: &ChildRecord) -> 
     let text = container.read("config.json")?.unwrap_or_default();
     let text = String::from_utf8(text).map_err(|_| Error::invalid(container.item(), "its config.json is not UTF-8"))?;
     let bundle = Bundle::from_text(record.bundle.to_string().into(), text);
-    let plan = super::plan(&bundle.config()?, &bundle, &container.id, &Options::default())?;
+    let options = Options { notify_socket: notify::is_wanted(container).then(Default::default), ..Options::default() };
+    let plan = super::plan(&bundle.config()?, &bundle, &container.id, &options)?;
     Ok(failure::child_failure(&plan, failed))
 }

@@ -8,6 +8,7 @@
 //! | `report`     | fifo, before clone3                       | the child's error after `start` |
 //! | `creating`   | link, right after clone3                  | pid and start time of the init process |
 //! | `init`       | `creating` renamed, when create succeeded | the same |
+//! | `notify/`    | before clone3, under $NOTIFY_SOCKET       | the socket for READY=1, made by `start` |
 //!
 //! Nothing is ever rewritten, so a runtime that is killed at any moment leaves
 //! either a directory that owns nothing yet, or a complete record of what to undo.
@@ -17,6 +18,7 @@ mod process;
 mod snapshot;
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -352,6 +354,21 @@ impl Container {
         Ok(self.open_start_fifo()?.is_some())
     }
 
+    /// Removes a directory of this one: `notify`, with its socket.
+    fn remove_directory(&self, name: &CStr) -> Result<()> {
+        let failed = |call, errno| self.failed(call, &name.to_string_lossy(), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(&self.dir, name, flags, Mode::empty()).map_err(|errno| failed("openat", errno))?;
+        let entries = Dir::read_from(&dir).map_err(|errno| failed("getdents64", errno))?;
+        for entry in entries {
+            let entry = entry.map_err(|errno| failed("getdents64", errno))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                unlinkat(&dir, entry.file_name(), AtFlags::empty()).map_err(|errno| failed("unlinkat", errno))?;
+            }
+        }
+        unlinkat(&self.dir, name, AtFlags::REMOVEDIR).map_err(|errno| failed("rmdir", errno))
+    }
+
     /// Removes the directory; it is the last thing that goes.
     pub fn remove(&self) -> Result<()> {
         let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
@@ -363,6 +380,7 @@ impl Container {
             }
             match unlinkat(&self.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR) => self.remove_directory(name)?,
                 Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
             }
         }
