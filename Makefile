@@ -27,7 +27,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance demo
+	@sh .ci/test.sh lint unit conformance conformance_host demo
 
 conformance:
 	@sh .ci/deps.sh build release test

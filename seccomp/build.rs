@@ -40,13 +40,7 @@ const fn source(
     base: u32,
     generic: bool,
 ) -> Source {
-    Source {
-        column,
-        raw,
-        sysno,
-        base,
-        generic,
-    }
+    Source { column, raw, sysno, base, generic }
 }
 
 const SOURCES: [Source; 13] = [
@@ -85,34 +79,17 @@ struct Dirs {
 fn crate_dirs() -> Dirs {
     println!("cargo::rerun-if-env-changed=XEBEC_RAW_SYS_SRC");
     println!("cargo::rerun-if-env-changed=XEBEC_SYSNO_SRC");
-    if let (Some(raw), Some(sysno)) = (
-        env::var_os("XEBEC_RAW_SYS_SRC"),
-        env::var_os("XEBEC_SYSNO_SRC"),
-    ) {
-        return Dirs {
-            raw: raw.into(),
-            sysno: sysno.into(),
-        };
+    if let (Some(raw), Some(sysno)) = (env::var_os("XEBEC_RAW_SYS_SRC"), env::var_os("XEBEC_SYSNO_SRC")) {
+        return Dirs { raw: raw.into(), sysno: sysno.into() };
     }
-    let manifest =
-        Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("Cargo.toml");
+    let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("Cargo.toml");
     let output = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"))
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--offline",
-            "--manifest-path",
-        ])
+        .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
         .arg(manifest)
         .output()
         .expect("running cargo metadata");
-    assert!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     Dirs {
         raw: package_src(&metadata, "linux-raw-sys", "0.12.1"),
         sysno: package_src(&metadata, "linux-sysno", "0.5.0"),
@@ -120,20 +97,13 @@ fn crate_dirs() -> Dirs {
 }
 
 fn package_src(metadata: &serde_json::Value, name: &str, version: &str) -> PathBuf {
-    let packages = metadata["packages"]
-        .as_array()
-        .expect("metadata lists packages");
+    let packages = metadata["packages"].as_array().expect("metadata lists packages");
     let package = packages
         .iter()
         .find(|p| p["name"] == name && p["version"] == version)
         .unwrap_or_else(|| panic!("no {name} {version} in cargo metadata"));
-    let manifest = package["manifest_path"]
-        .as_str()
-        .expect("manifest_path is a string");
-    Path::new(manifest)
-        .parent()
-        .expect("a manifest has a directory")
-        .join("src")
+    let manifest = package["manifest_path"].as_str().expect("manifest_path is a string");
+    Path::new(manifest).parent().expect("a manifest has a directory").join("src")
 }
 
 fn read(source: &Source, dirs: &Dirs) -> Table {
@@ -147,12 +117,7 @@ fn read(source: &Source, dirs: &Dirs) -> Table {
         }
     }
     // Numbers of the table proper: mips and arm have private ones far above.
-    let newest = table
-        .values()
-        .copied()
-        .filter(|n| n - source.base < 1000)
-        .max()
-        .unwrap_or(0);
+    let newest = table.values().copied().filter(|n| n - source.base < 1000).max().unwrap_or(0);
     let text = text_of(&dirs.sysno.join(source.sysno).with_extension("rs"));
     for line in text.lines() {
         let Some((name, number)) = sysno_line(line) else {
@@ -169,12 +134,7 @@ fn read(source: &Source, dirs: &Dirs) -> Table {
             source.column
         );
     }
-    assert!(
-        table.len() > 300,
-        "{}: only {} calls found",
-        source.column,
-        table.len()
-    );
+    assert!(table.len() > 300, "{}: only {} calls found", source.column, table.len());
     table
 }
 
@@ -186,28 +146,16 @@ fn text_of(path: &Path) -> String {
 /// `pub const __NR_read: u32 = 0;`, and __ARM_NR_ for arm's private calls.
 fn raw_line(line: &str) -> Option<(&str, u32)> {
     let rest = line.strip_prefix("pub const __")?;
-    let rest = rest
-        .strip_prefix("ARM_")
-        .unwrap_or(rest)
-        .strip_prefix("NR_")?;
+    let rest = rest.strip_prefix("ARM_").unwrap_or(rest).strip_prefix("NR_")?;
     let (name, number) = rest.strip_suffix(';')?.split_once(": u32 = ")?;
     // Bounds of the number space and reserved slots, not calls.
-    let marker = [
-        "Linux",
-        "BASE",
-        "SYSCALL_BASE",
-        "OABI_SYSCALL_BASE",
-        "SYSCALL_MASK",
-    ];
+    let marker = ["Linux", "BASE", "SYSCALL_BASE", "OABI_SYSCALL_BASE", "SYSCALL_MASK"];
     (!marker.contains(&name) && !unused(name)).then_some((name, number.parse().ok()?))
 }
 
 /// `    read = 0,` inside the enum, with `r#` before a Rust keyword.
 fn sysno_line(line: &str) -> Option<(&str, u32)> {
-    let (name, number) = line
-        .strip_prefix("    ")?
-        .strip_suffix(',')?
-        .split_once(" = ")?;
+    let (name, number) = line.strip_prefix("    ")?.strip_suffix(',')?.split_once(" = ")?;
     let name = name.strip_prefix("r#").unwrap_or(name);
     let number = number.parse().ok()?;
     (!unused(name)).then_some((name, number))
@@ -221,18 +169,10 @@ fn unused(name: &str) -> bool {
 }
 
 fn render(tables: &[Table]) -> String {
-    let mut names: Vec<&str> = tables
-        .iter()
-        .flat_map(|t| t.keys())
-        .map(String::as_str)
-        .collect();
+    let mut names: Vec<&str> = tables.iter().flat_map(|t| t.keys()).map(String::as_str).collect();
     names.sort_unstable();
     names.dedup();
-    assert!(
-        names.len() * 2 < hash::SLOTS,
-        "raise hash::SLOTS for {} names",
-        names.len()
-    );
+    assert!(names.len() * 2 < hash::SLOTS, "raise hash::SLOTS for {} names", names.len());
     let mut offsets = vec![0];
     for name in &names {
         offsets.push(offsets[offsets.len() - 1] + name.len());
@@ -246,45 +186,21 @@ fn render(tables: &[Table]) -> String {
         slots[at] = id as u16;
     }
     let mut out = String::new();
-    put(
-        &mut out,
-        &format!("pub(crate) const NAMES: usize = {};", names.len()),
-    );
-    put(
-        &mut out,
-        &format!("static BLOB: &str = {:?};", names.concat()),
-    );
-    put(
-        &mut out,
-        &format!("static OFFSETS: [u16; NAMES + 1] = {offsets:?};"),
-    );
-    put(
-        &mut out,
-        &format!("static SLOT: [u16; hash::SLOTS] = {slots:?};"),
-    );
+    put(&mut out, &format!("pub(crate) const NAMES: usize = {};", names.len()));
+    put(&mut out, &format!("static BLOB: &str = {:?};", names.concat()));
+    put(&mut out, &format!("static OFFSETS: [u16; NAMES + 1] = {offsets:?};"));
+    put(&mut out, &format!("static SLOT: [u16; hash::SLOTS] = {slots:?};"));
     let selectors: Vec<u8> = names.iter().map(|n| selector(n)).collect();
-    put(
-        &mut out,
-        &format!("static MUX: [u8; NAMES] = {selectors:?};"),
-    );
+    put(&mut out, &format!("static MUX: [u8; NAMES] = {selectors:?};"));
     let columns = tables.len();
-    put(
-        &mut out,
-        &format!("static NUMBERS: [[u32; NAMES]; {columns}] = ["),
-    );
+    put(&mut out, &format!("static NUMBERS: [[u32; NAMES]; {columns}] = ["));
     for table in tables {
-        let row: Vec<u32> = names
-            .iter()
-            .map(|n| table.get(*n).copied().unwrap_or(u32::MAX))
-            .collect();
+        let row: Vec<u32> = names.iter().map(|n| table.get(*n).copied().unwrap_or(u32::MAX)).collect();
         put(&mut out, &format!("    {row:?},"));
     }
     put(&mut out, "];");
     for (index, source) in SOURCES.iter().enumerate() {
-        put(
-            &mut out,
-            &format!("pub(crate) const {}: usize = {index};", source.column),
-        );
+        put(&mut out, &format!("pub(crate) const {}: usize = {index};", source.column));
     }
     out
 }
@@ -293,10 +209,7 @@ fn selector(name: &str) -> u8 {
     if let Some(at) = mux::SOCKETCALL.iter().position(|n| *n == name) {
         return at as u8 + 1;
     }
-    mux::IPC
-        .iter()
-        .find(|(n, _)| *n == name)
-        .map_or(0, |(_, s)| s | mux::IPC_BIT)
+    mux::IPC.iter().find(|(n, _)| *n == name).map_or(0, |(_, s)| s | mux::IPC_BIT)
 }
 
 fn put(out: &mut String, line: &str) {

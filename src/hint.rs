@@ -16,6 +16,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
             "the cgroup has controllers enabled for its children, so it cannot hold processes itself"
         }
         ("fsopen", Errno::NODEV) => "the kernel does not know this file system type; is its module loaded?",
+        ("seccomp", Errno::ACCESS) => {
+            "without noNewPrivileges loading a filter takes CAP_SYS_ADMIN; set process.noNewPrivileges"
+        }
         ("execve", Errno::NOEXEC) => "the file is neither a program for this machine nor a script with a #! line",
         ("execve", Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         ("RTM_GETLINK", Errno::NODEV) => "the interface must be in the runtime's network namespace; see ip link",

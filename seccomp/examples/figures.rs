@@ -14,11 +14,7 @@ use xebec_seccomp::bpf::{self, Call, Instruction};
 use xebec_seccomp::{Arch, Filter, Options, Profile, compile, load};
 
 /// (name, argument for the child)
-const WAYS: [(&str, &str); 3] = [
-    ("xebec-seccomp", "own"),
-    ("libseccomp", "1"),
-    ("libseccomp OPTIMIZE=2", "2"),
-];
+const WAYS: [(&str, &str); 3] = [("xebec-seccomp", "own"), ("libseccomp", "1"), ("libseccomp OPTIMIZE=2", "2")];
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -64,11 +60,7 @@ fn once(way: &str) {
     let allowed = per_call(libc::SYS_getppid, 0);
     // personality is judged by its argument, so no bitmap can shorten it.
     let judged = per_call(libc::SYS_personality, 0xffff_ffff);
-    println!(
-        "{} {} {allowed} {judged}",
-        compiled.as_nanos(),
-        loaded.as_nanos()
-    );
+    println!("{} {} {allowed} {judged}", compiled.as_nanos(), loaded.as_nanos());
 }
 
 fn report(runs: usize) {
@@ -84,11 +76,7 @@ fn report(runs: usize) {
                 .env("FIGURES_PROFILE", &text)
                 .output()
                 .expect("running the child");
-            assert!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let line = String::from_utf8(output.stdout).expect("numbers");
             for (value, list) in line.split_whitespace().zip(samples) {
                 list.push(value.parse().expect("a number"));
@@ -98,13 +86,10 @@ fn report(runs: usize) {
     println!("p10 / median of {runs} processes each; docker's profile for x86_64, x86, x32");
     for ((name, way), samples) in WAYS.iter().zip(&mut samples) {
         let program = match *way {
-            "own" => {
-                compile(&profile, &Options::default())
-                    .expect("compiles")
-                    .program
+            "own" => compile(&profile, &Options::default()).expect("compiles").program,
+            level => {
+                oracle::oracle(&profile, Arch::X86_64, level.parse().expect("a level")).expect("libseccomp compiles")
             }
-            level => oracle::oracle(&profile, Arch::X86_64, level.parse().expect("a level"))
-                .expect("libseccomp compiles"),
         };
         let figure = |list: &mut Vec<u128>, unit: f64| {
             list.sort_unstable();
@@ -117,22 +102,14 @@ fn report(runs: usize) {
         println!("  allowed call ns  {}", figure(&mut samples[2], 1.0));
         println!("  judged call ns   {}", figure(&mut samples[3], 1.0));
         println!("  instructions     {}", program.len());
-        println!(
-            "  steps a number   {:.1} average, {} at most",
-            steps(&program).0,
-            steps(&program).1
-        );
+        println!("  steps a number   {:.1} average, {} at most", steps(&program).0, steps(&program).1);
     }
 }
 
 /// Instructions executed over x86_64's numbers 0 to 470.
 fn steps(program: &[Instruction]) -> (f64, u32) {
-    let all: Vec<u32> = (0..471)
-        .map(|nr| bpf::execute(program, &Call::new(Arch::X86_64, nr, [0; 6]), false).steps)
-        .collect();
+    let all: Vec<u32> =
+        (0..471).map(|nr| bpf::execute(program, &Call::new(Arch::X86_64, nr, [0; 6]), false).steps).collect();
     let sum: u32 = all.iter().sum();
-    (
-        f64::from(sum) / all.len() as f64,
-        all.into_iter().max().unwrap_or(0),
-    )
+    (f64::from(sum) / all.len() as f64, all.into_iter().max().unwrap_or(0))
 }

@@ -52,11 +52,7 @@ impl Action {
         };
         // "When the action doesn't support an errno, the runtime MUST print
         // and error and fail."
-        if errno.is_some() {
-            Err(Fault::ErrnoWithout)
-        } else {
-            Ok(plain)
-        }
+        if errno.is_some() { Err(Fault::ErrnoWithout) } else { Ok(plain) }
     }
 
     /// The value a filter returns for it (uapi/linux/seccomp.h).
@@ -101,9 +97,7 @@ fn with_errno(errno: Option<u64>, make: fn(u16) -> Action) -> Result<Action, Fau
         None => Ok(make(DEFAULT_ERRNO)),
         // SECCOMP_RET_DATA is 16 bits wide; the kernel further caps an errno
         // at MAX_ERRNO (4095).
-        Some(errno) => u16::try_from(errno)
-            .map(make)
-            .map_err(|_| Fault::ErrnoRange),
+        Some(errno) => u16::try_from(errno).map(make).map_err(|_| Fault::ErrnoRange),
     }
 }
 

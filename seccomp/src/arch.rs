@@ -37,67 +37,26 @@ const ROWS: [(Arch, &str, u32, usize); 17] = [
     (Arch::X86_64, "SCMP_ARCH_X86_64", 0xc000_003e, table::X86_64),
     (Arch::X86, "SCMP_ARCH_X86", 0x4000_0003, table::X86),
     (Arch::X32, "SCMP_ARCH_X32", 0xc000_003e, table::X32),
-    (
-        Arch::Aarch64,
-        "SCMP_ARCH_AARCH64",
-        0xc000_00b7,
-        table::AARCH64,
-    ),
+    (Arch::Aarch64, "SCMP_ARCH_AARCH64", 0xc000_00b7, table::AARCH64),
     (Arch::Arm, "SCMP_ARCH_ARM", 0x4000_0028, table::ARM),
-    (
-        Arch::Riscv64,
-        "SCMP_ARCH_RISCV64",
-        0xc000_00f3,
-        table::RISCV64,
-    ),
-    (
-        Arch::Loongarch64,
-        "SCMP_ARCH_LOONGARCH64",
-        0xc000_0102,
-        table::LOONGARCH64,
-    ),
+    (Arch::Riscv64, "SCMP_ARCH_RISCV64", 0xc000_00f3, table::RISCV64),
+    (Arch::Loongarch64, "SCMP_ARCH_LOONGARCH64", 0xc000_0102, table::LOONGARCH64),
     (Arch::S390x, "SCMP_ARCH_S390X", 0x8000_0016, table::S390X),
-    (
-        Arch::Ppc64le,
-        "SCMP_ARCH_PPC64LE",
-        0xc000_0015,
-        table::PPC64,
-    ),
+    (Arch::Ppc64le, "SCMP_ARCH_PPC64LE", 0xc000_0015, table::PPC64),
     (Arch::Ppc64, "SCMP_ARCH_PPC64", 0x8000_0015, table::PPC64),
     (Arch::Ppc, "SCMP_ARCH_PPC", 0x0000_0014, table::PPC),
     (Arch::Mips, "SCMP_ARCH_MIPS", 0x0000_0008, table::MIPS),
     (Arch::Mipsel, "SCMP_ARCH_MIPSEL", 0x4000_0008, table::MIPS),
     (Arch::Mips64, "SCMP_ARCH_MIPS64", 0x8000_0008, table::MIPS64),
-    (
-        Arch::Mipsel64,
-        "SCMP_ARCH_MIPSEL64",
-        0xc000_0008,
-        table::MIPS64,
-    ),
-    (
-        Arch::Mips64n32,
-        "SCMP_ARCH_MIPS64N32",
-        0xa000_0008,
-        table::MIPS64N32,
-    ),
-    (
-        Arch::Mipsel64n32,
-        "SCMP_ARCH_MIPSEL64N32",
-        0xe000_0008,
-        table::MIPS64N32,
-    ),
+    (Arch::Mipsel64, "SCMP_ARCH_MIPSEL64", 0xc000_0008, table::MIPS64),
+    (Arch::Mips64n32, "SCMP_ARCH_MIPS64N32", 0xa000_0008, table::MIPS64N32),
+    (Arch::Mipsel64n32, "SCMP_ARCH_MIPSEL64N32", 0xe000_0008, table::MIPS64N32),
 ];
 
 /// Names the spec allows (runtime-spec 1.3.0, config-linux.md, Seccomp) for
 /// which the kernel crates give no table. A filter kills their calls.
-const WITHOUT_TABLE: [&str; 6] = [
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_M68K",
-    "SCMP_ARCH_SH",
-    "SCMP_ARCH_SHEB",
-];
+const WITHOUT_TABLE: [&str; 6] =
+    ["SCMP_ARCH_S390", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_M68K", "SCMP_ARCH_SH", "SCMP_ARCH_SHEB"];
 
 /// What a spec name of an architecture stands for.
 pub(crate) enum Named {
@@ -199,10 +158,7 @@ impl Arch {
     /// registers but 32-bit longs: only the low half counts, as in libseccomp.
     pub fn is_64bit(self) -> bool {
         use Arch::*;
-        matches!(
-            self,
-            X86_64 | Aarch64 | Riscv64 | Loongarch64 | S390x | Ppc64le | Ppc64 | Mips64 | Mipsel64
-        )
+        matches!(self, X86_64 | Aarch64 | Riscv64 | Loongarch64 | S390x | Ppc64le | Ppc64 | Mips64 | Mipsel64)
     }
 
     /// Whether the low half of a 64-bit argument comes second in memory.
@@ -245,17 +201,9 @@ mod tests {
     #[test]
     fn audit_values_agree_with_width_and_byte_order() {
         for arch in Arch::ALL {
-            assert_eq!(
-                arch.audit() & 0x4000_0000 == 0,
-                arch.is_big_endian(),
-                "{arch:?}"
-            );
+            assert_eq!(arch.audit() & 0x4000_0000 == 0, arch.is_big_endian(), "{arch:?}");
             let n32 = arch == Arch::X32 || arch.audit() & 0x2000_0000 != 0;
-            assert_eq!(
-                arch.audit() & 0x8000_0000 != 0,
-                arch.is_64bit() || n32,
-                "{arch:?}"
-            );
+            assert_eq!(arch.audit() & 0x8000_0000 != 0, arch.is_64bit() || n32, "{arch:?}");
         }
     }
 }

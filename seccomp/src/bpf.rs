@@ -34,12 +34,7 @@ pub struct Call {
 impl Call {
     /// A call of `arch` from address 0.
     pub fn new(arch: Arch, nr: u32, args: [u64; 6]) -> Call {
-        Call {
-            nr,
-            arch: arch.audit(),
-            instruction_pointer: 0,
-            args,
-        }
+        Call { nr, arch: arch.audit(), instruction_pointer: 0, args }
     }
 
     /// The 32-bit word at byte `offset`, as a host of that byte order has it.
@@ -50,11 +45,7 @@ impl Call {
             index => self.args[index as usize - 2],
         };
         let high = offset.is_multiple_of(8) == big_endian;
-        if high {
-            (long >> 32) as u32
-        } else {
-            long as u32
-        }
+        if high { (long >> 32) as u32 } else { long as u32 }
     }
 }
 
@@ -149,18 +140,14 @@ fn verify_one(at: usize, instruction: &Instruction, len: usize) -> Result<(), Re
     match code {
         LD_ABS if k >= DATA_SIZE || k % 4 != 0 => Err(Rejected::Load(at)),
         LD_MEM | LDX_MEM | ST | STX if k >= CELLS => Err(Rejected::Cell(at)),
-        LD_ABS | LD_LEN | LDX_LEN | LD_IMM | LDX_IMM | LD_MEM | LDX_MEM | ST | STX | TAX | TXA
-        | RET_K | RET_A | NEG => Ok(()),
+        LD_ABS | LD_LEN | LDX_LEN | LD_IMM | LDX_IMM | LD_MEM | LDX_MEM | ST | STX | TAX | TXA | RET_K | RET_A
+        | NEG => Ok(()),
         // The sum may not wrap: the kernel compares with what is left.
         JA if k as usize >= len - at - 1 => Err(Rejected::Jump(at)),
         JA => Ok(()),
         _ if code & 7 == JMP && matches!(code & !SRC_X, JEQ_K | JGT_K | JGE_K | JSET_K) => {
             let farthest = at + 1 + usize::from(jt.max(jf));
-            if farthest >= len {
-                Err(Rejected::Jump(at))
-            } else {
-                Ok(())
-            }
+            if farthest >= len { Err(Rejected::Jump(at)) } else { Ok(()) }
         }
         _ if code & 7 == ALU && code & !0xff == 0 => match (code & 0xf0, code & SRC_X) {
             (0x30, 0) if k == 0 => Err(Rejected::Division(at)),
@@ -243,11 +230,7 @@ pub fn execute(program: &[Instruction], call: &Call, big_endian: bool) -> Outcom
             _ => {
                 let operand = if code & SRC_X == 0 { k } else { x };
                 if code & 7 == JMP {
-                    at += usize::from(if holds(code & !SRC_X, a, operand) {
-                        jt
-                    } else {
-                        jf
-                    });
+                    at += usize::from(if holds(code & !SRC_X, a, operand) { jt } else { jf });
                 } else if code & 0xf0 == 0x30 && operand == 0 {
                     // Division by a zero X ends the program with 0.
                     return Outcome { value: 0, steps };

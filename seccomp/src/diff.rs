@@ -49,15 +49,8 @@ const MOST_TUPLES: usize = 4096;
 /// # Errors
 ///
 /// As [`compile`], for the first profile and then the second.
-pub fn diff(
-    first: &Profile<'_>,
-    second: &Profile<'_>,
-    options: &Options,
-) -> Result<Vec<Difference>, Error> {
-    let programs = [
-        compile(first, options)?.program,
-        compile(second, options)?.program,
-    ];
+pub fn diff(first: &Profile<'_>, second: &Profile<'_>, options: &Options) -> Result<Vec<Difference>, Error> {
+    let programs = [compile(first, options)?.program, compile(second, options)?.program];
     let big_endian = options.native.is_big_endian();
     let mut found = Vec::new();
     for arch in archs(&[first, second], options) {
@@ -67,9 +60,7 @@ pub fn diff(
             let mut answers = BTreeSet::new();
             for args in &tuples {
                 let call = Call::new(arch, number, *args);
-                let [one, two] = programs
-                    .each_ref()
-                    .map(|program| bpf::execute(program, &call, big_endian).value);
+                let [one, two] = programs.each_ref().map(|program| bpf::execute(program, &call, big_endian).value);
                 if one == two || !answers.insert((one, two)) {
                     continue;
                 }
@@ -103,10 +94,7 @@ fn calls(arch: Arch) -> Vec<(Option<&'static str>, u32)> {
     all.sort_unstable_by_key(|&(name, number)| (number, name));
     all.dedup_by_key(|call| call.1);
     // arm's private calls lie far above its table.
-    let near = all
-        .iter()
-        .map(|call| call.1)
-        .filter(|n| n - arch.base() < 1000);
+    let near = all.iter().map(|call| call.1).filter(|n| n - arch.base() < 1000);
     let unnamed = near.max().map_or(arch.base(), |last| last + 1);
     all.push((None, unnamed));
     all
@@ -116,25 +104,17 @@ fn calls(arch: Arch) -> Vec<(Option<&'static str>, u32)> {
 /// behind it.
 fn rules_of<'p, 'a>(profiles: &[&'p Profile<'a>], name: Option<&str>) -> Vec<&'p Rule<'a>> {
     let Some(name) = name else { return Vec::new() };
-    let behind = |n: &str| {
-        table::find(n)
-            .and_then(table::mux)
-            .is_some_and(|mux| mux.call == name)
-    };
+    let behind = |n: &str| table::find(n).and_then(table::mux).is_some_and(|mux| mux.call == name);
     let rules = profiles.iter().flat_map(|p| &p.syscalls);
-    rules
-        .filter(|r| r.names.iter().any(|n| &**n == name || behind(n)))
-        .collect()
+    rules.filter(|r| r.names.iter().any(|n| &**n == name || behind(n))).collect()
 }
 
 /// Argument tuples at the edges of the rules' conditions: every combination
 /// while there are few, else every value of each argument beside zeros.
 fn tuples(rules: &[&Rule<'_>]) -> Vec<[u64; 6]> {
     let mut edges: [BTreeSet<u64>; 6] = std::array::from_fn(|_| BTreeSet::from([0]));
-    let multiplexer = rules
-        .iter()
-        .flat_map(|r| &r.names)
-        .any(|n| table::find(n).is_some_and(|id| table::mux(id).is_some()));
+    let multiplexer =
+        rules.iter().flat_map(|r| &r.names).any(|n| table::find(n).is_some_and(|id| table::mux(id).is_some()));
     if multiplexer {
         edges[0].extend(1..=24);
     }
@@ -146,27 +126,13 @@ fn tuples(rules: &[&Rule<'_>]) -> Vec<[u64; 6]> {
             continue;
         };
         let two = arg.value_two.unwrap_or(0) & value;
-        edges.extend([
-            value,
-            value.wrapping_add(1),
-            value.wrapping_sub(1),
-            two,
-            !value,
-            u64::MAX,
-        ]);
+        edges.extend([value, value.wrapping_add(1), value.wrapping_sub(1), two, !value, u64::MAX]);
         edges.extend([value ^ (1 << 32), value & 0xffff_ffff]);
     }
-    let product = edges
-        .iter()
-        .map(BTreeSet::len)
-        .try_fold(1usize, |a, b| a.checked_mul(b));
+    let product = edges.iter().map(BTreeSet::len).try_fold(1usize, |a, b| a.checked_mul(b));
     let mut all = vec![[0; 6]];
     for (index, edges) in edges.iter().enumerate() {
-        let old = if product.is_some_and(|p| p <= MOST_TUPLES) {
-            all.clone()
-        } else {
-            vec![[0; 6]]
-        };
+        let old = if product.is_some_and(|p| p <= MOST_TUPLES) { all.clone() } else { vec![[0; 6]] };
         for &value in edges.iter().filter(|v| **v != 0) {
             all.extend(old.iter().map(|tuple| {
                 let mut tuple = *tuple;

@@ -37,11 +37,7 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     pub(crate) fn new() -> Emitter {
-        Emitter {
-            reversed: Vec::with_capacity(512),
-            returns: Vec::with_capacity(8),
-            bridges: Vec::new(),
-        }
+        Emitter { reversed: Vec::with_capacity(512), returns: Vec::with_capacity(8), bridges: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {

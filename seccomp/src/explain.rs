@@ -84,18 +84,10 @@ struct Candidate {
 /// # Errors
 ///
 /// As [`compile`](crate::compile), but for the length of the program.
-pub fn explain(
-    profile: &Profile<'_>,
-    options: &Options,
-    call: &Call,
-) -> Result<Explanation, Error> {
+pub fn explain(profile: &Profile<'_>, options: &Options, call: &Call) -> Result<Explanation, Error> {
     let (parsed, _) = filter::understand(profile, options)?;
     let archs = listed_archs(&parsed, options.native);
-    let plain = |action, reason| Explanation {
-        action,
-        reason,
-        passed_over: Vec::new(),
-    };
+    let plain = |action, reason| Explanation { action, reason, passed_over: Vec::new() };
     if let Some(largest) = newer_than(profile, &parsed, options, &archs, call) {
         return Ok(plain(ENOSYS, Reason::NewerThanProfile { largest }));
     }
@@ -119,13 +111,7 @@ fn abi_of(archs: &[Arch], call: &Call) -> Option<Arch> {
 }
 
 /// runc's answer to calls newer than the profile comes before any rule.
-fn newer_than(
-    profile: &Profile<'_>,
-    parsed: &Parsed,
-    options: &Options,
-    archs: &[Arch],
-    call: &Call,
-) -> Option<u32> {
+fn newer_than(profile: &Profile<'_>, parsed: &Parsed, options: &Options, archs: &[Arch], call: &Call) -> Option<u32> {
     if !options.enosys_stub || parsed.default.lets_through() || parsed.default == ENOSYS {
         return None;
     }
@@ -167,14 +153,11 @@ fn decide(profile: &Profile<'_>, parsed: &Parsed, arch: Arch, call: &Call) -> Ex
             passed_over.push((pointer(own.index), "says what the default says, dropped"));
         }
     }
-    let winner = candidates
-        .iter()
-        .position(|c| c.conds.is_empty())
-        .or_else(|| {
-            let conds: Vec<Vec<Cond>> = candidates.iter().map(|c| c.conds.clone()).collect();
-            let holds = |at: &usize| conds[*at].iter().all(|cond| holds(cond, arch, call));
-            tree_order(&conds).into_iter().find(holds)
-        });
+    let winner = candidates.iter().position(|c| c.conds.is_empty()).or_else(|| {
+        let conds: Vec<Vec<Cond>> = candidates.iter().map(|c| c.conds.clone()).collect();
+        let holds = |at: &usize| conds[*at].iter().all(|cond| holds(cond, arch, call));
+        tree_order(&conds, arch.is_64bit()).into_iter().find(holds)
+    });
     for (at, candidate) in candidates.iter().enumerate() {
         let why = match winner {
             Some(winner) if candidates[winner].rule == candidate.rule => continue,
@@ -187,17 +170,10 @@ fn decide(profile: &Profile<'_>, parsed: &Parsed, arch: Arch, call: &Call) -> Ex
         }
     }
     let (action, reason) = match winner {
-        Some(at) => (
-            candidates[at].action,
-            Reason::Rule(pointer(candidates[at].rule)),
-        ),
+        Some(at) => (candidates[at].action, Reason::Rule(pointer(candidates[at].rule))),
         None => (parsed.default, Reason::Default),
     };
-    Explanation {
-        action,
-        reason,
-        passed_over,
-    }
+    Explanation { action, reason, passed_over }
 }
 
 fn pointer(rule: u16) -> String {
@@ -206,63 +182,27 @@ fn pointer(rule: u16) -> String {
 
 /// The ways in which a name's rule can match number `nr`, through a
 /// multiplexer too.
-fn add_candidates(
-    candidates: &mut Vec<Candidate>,
-    name: &str,
-    rule: &crate::parse::ParsedRule,
-    arch: Arch,
-    nr: u32,
-) {
+fn add_candidates(candidates: &mut Vec<Candidate>, name: &str, rule: &crate::parse::ParsedRule, arch: Arch, nr: u32) {
     let Some(id) = table::find(name) else { return };
-    let chains: Vec<Vec<Cond>> = if rule.each {
-        rule.conds.iter().map(|cond| vec![*cond]).collect()
-    } else {
-        vec![rule.conds.clone()]
-    };
+    let chains: Vec<Vec<Cond>> =
+        if rule.each { rule.conds.iter().map(|cond| vec![*cond]).collect() } else { vec![rule.conds.clone()] };
     let mut add = |conds: Vec<Cond>| {
-        let conds = conds
-            .into_iter()
-            .filter(|c| !is_noop(c, arch.is_64bit()))
-            .map(|c| {
-                let low = if arch.is_64bit() {
-                    u64::MAX
-                } else {
-                    0xffff_ffff
-                };
-                Cond {
-                    datum: c.datum & low,
-                    mask: c.mask & low,
-                    ..c
-                }
-            });
-        candidates.push(Candidate {
-            rule: rule.index,
-            action: rule.action,
-            conds: conds.collect(),
+        let conds = conds.into_iter().filter(|c| !is_noop(c, arch.is_64bit())).map(|c| {
+            let low = if arch.is_64bit() { u64::MAX } else { 0xffff_ffff };
+            Cond { datum: c.datum & low, mask: c.mask & low, ..c }
         });
+        candidates.push(Candidate { rule: rule.index, action: rule.action, conds: conds.collect() });
     };
     if table::number(arch, id) == Some(nr) {
         chains.iter().cloned().for_each(&mut add);
     }
-    let mux = if arch.multiplexes() {
-        table::mux(id)
-    } else {
-        None
-    };
+    let mux = if arch.multiplexes() { table::mux(id) } else { None };
     let Some(mux) = mux else { return };
     if table::syscall_number(arch, mux.call) == Some(nr) {
         for mut conds in chains {
             conds.retain(|c| c.arg != 0);
             let datum = u64::from(mux.selector);
-            conds.insert(
-                0,
-                Cond {
-                    arg: 0,
-                    op: Op::Eq,
-                    datum,
-                    mask: u64::MAX,
-                },
-            );
+            conds.insert(0, Cond { arg: 0, op: Op::Eq, datum, mask: u64::MAX });
             add(conds);
         }
     }
@@ -270,11 +210,7 @@ fn add_candidates(
 
 fn holds(cond: &Cond, arch: Arch, call: &Call) -> bool {
     let value = call.args[usize::from(cond.arg)];
-    let value = if arch.is_64bit() {
-        value
-    } else {
-        value & 0xffff_ffff
-    };
+    let value = if arch.is_64bit() { value } else { value & 0xffff_ffff };
     match cond.op {
         Op::Ne => value != cond.datum,
         Op::Lt => value < cond.datum,

@@ -29,12 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            native: Arch::native(),
-            enosys_stub: true,
-            fail_unknown: false,
-            absent_flags: 0,
-        }
+        Options { native: Arch::native(), enosys_stub: true, fail_unknown: false, absent_flags: 0 }
     }
 }
 
@@ -82,14 +77,11 @@ impl fmt::Display for Warning {
                 write!(f, "{pointer}: unknown system call {name:?}, ignored")
             }
             Warning::NoTable { pointer, name } => {
-                write!(
-                    f,
-                    "{pointer}: no system call table for {name}, its calls are killed"
-                )
+                write!(f, "{pointer}: no system call table for {name}, its calls are killed")
             }
-            Warning::FlagWithoutNotify => f.write_str(
-                "/flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs SCMP_ACT_NOTIFY, ignored",
-            ),
+            Warning::FlagWithoutNotify => {
+                f.write_str("/flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs SCMP_ACT_NOTIFY, ignored")
+            }
         }
     }
 }
@@ -129,21 +121,14 @@ impl fmt::Display for Error {
         match self {
             Error::Invalid(findings) => list(f, "seccomp profile: ", findings),
             Error::UnknownSyscalls(names) => list(f, "seccomp profile: ", names),
-            Error::Contradiction {
-                first,
-                second,
-                actions,
-            } => write!(
+            Error::Contradiction { first, second, actions } => write!(
                 f,
                 "seccomp profile: {first} and {second} have the same conditions for a system \
                  call, but {first} says {} and {second} {}",
                 actions.0, actions.1
             ),
             Error::ByteOrder { pointer } => {
-                write!(
-                    f,
-                    "seccomp profile: {pointer}: byte order differs from the host's"
-                )
+                write!(f, "seccomp profile: {pointer}: byte order differs from the host's")
             }
             Error::TooLong { instructions } => write!(
                 f,
@@ -175,34 +160,16 @@ pub fn compile(profile: &Profile<'_>, options: &Options) -> Result<Filter, Error
     let (parsed, resolved) = understand(profile, options)?;
     let program = tree::program(&resolved);
     if program.len() > MAX_INSTRUCTIONS {
-        return Err(Error::TooLong {
-            instructions: program.len(),
-        });
+        return Err(Error::TooLong { instructions: program.len() });
     }
-    let uses_notify = parsed.default == Action::Notify
-        || parsed
-            .rules
-            .iter()
-            .any(|rule| rule.action == Action::Notify);
+    let uses_notify = parsed.default == Action::Notify || parsed.rules.iter().any(|rule| rule.action == Action::Notify);
     let mut warnings = resolved.warnings;
-    let flags = flags(
-        parsed.flags.unwrap_or(options.absent_flags),
-        uses_notify,
-        &mut warnings,
-    );
-    Ok(Filter {
-        program,
-        flags,
-        uses_notify,
-        warnings,
-    })
+    let flags = flags(parsed.flags.unwrap_or(options.absent_flags), uses_notify, &mut warnings);
+    Ok(Filter { program, flags, uses_notify, warnings })
 }
 
 /// Everything but code generation, for [`compile`] and for explanations.
-pub(crate) fn understand(
-    profile: &Profile<'_>,
-    options: &Options,
-) -> Result<(Parsed, rules::Resolved), Error> {
+pub(crate) fn understand(profile: &Profile<'_>, options: &Options) -> Result<(Parsed, rules::Resolved), Error> {
     let mut findings = Vec::new();
     let parsed = parse::parse(profile, &mut findings);
     if !findings.is_empty() {
@@ -211,13 +178,8 @@ pub(crate) fn understand(
     let foreign = |arch: &Arch| arch.is_big_endian() != options.native.is_big_endian();
     if let Some(arch) = parsed.archs.iter().find(|arch| foreign(arch)) {
         let names = &profile.architectures;
-        let at = names
-            .iter()
-            .position(|name| **name == *arch.spec_name())
-            .unwrap_or(0);
-        return Err(Error::ByteOrder {
-            pointer: format!("/architectures/{at}"),
-        });
+        let at = names.iter().position(|name| **name == *arch.spec_name()).unwrap_or(0);
+        return Err(Error::ByteOrder { pointer: format!("/architectures/{at}") });
     }
     let mut resolved = rules::resolve(profile, &parsed, options)?;
     if options.fail_unknown {

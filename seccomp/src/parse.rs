@@ -19,11 +19,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: expected {}, found {}",
-            self.pointer, self.expected, self.found
-        )
+        write!(f, "{}: expected {}, found {}", self.pointer, self.expected, self.found)
     }
 }
 
@@ -105,10 +101,7 @@ pub(crate) fn parse(profile: &Profile<'_>, findings: &mut Vec<Finding>) -> Parse
         default,
         archs: Vec::with_capacity(4),
         without_table: Vec::new(),
-        flags: profile
-            .flags
-            .as_ref()
-            .map(|flags| parse_flags(flags, findings)),
+        flags: profile.flags.as_ref().map(|flags| parse_flags(flags, findings)),
         rules: Vec::with_capacity(profile.syscalls.len()),
     };
     parse_archs(profile, &mut parsed, findings);
@@ -119,11 +112,14 @@ pub(crate) fn parse(profile: &Profile<'_>, findings: &mut Vec<Finding>) -> Parse
             found: "listenerMetadata alone".to_owned(),
         });
     }
-    if profile.syscalls.len() > usize::from(u16::MAX) {
+    // Later stages count rules, and conditions that are rules of their own, in
+    // 16 bits; the kernel's limit on instructions is far below.
+    let chains: usize = profile.syscalls.iter().map(|rule| rule.args.len().max(1)).sum();
+    if chains > usize::from(u16::MAX) {
         findings.push(Finding {
             pointer: "/syscalls".to_owned(),
-            expected: format!("at most {} rules", u16::MAX),
-            found: profile.syscalls.len().to_string(),
+            expected: format!("at most {} rules and conditions", u16::MAX),
+            found: chains.to_string(),
         });
         return parsed;
     }
@@ -199,19 +195,10 @@ fn parse_rule(index: usize, rule: &Rule<'_>, findings: &mut Vec<Finding>) -> Par
         conds.push(cond);
     }
     conds.sort_by_key(|cond| cond.arg);
-    ParsedRule {
-        index: index as u16,
-        action,
-        conds,
-        each,
-    }
+    ParsedRule { index: index as u16, action, conds, each }
 }
 
-fn parse_arg(
-    arg: &Arg<'_>,
-    findings: &mut Vec<Finding>,
-    place: impl Fn(&str) -> String,
-) -> Option<Cond> {
+fn parse_arg(arg: &Arg<'_>, findings: &mut Vec<Finding>, place: impl Fn(&str) -> String) -> Option<Cond> {
     let before = findings.len();
     if arg.index.is_none_or(|index| index > 5) {
         findings.push(Finding {
@@ -252,12 +239,7 @@ fn parse_arg(
         Op::MaskedEq => (arg.value_two.unwrap_or(0) & value, value),
         _ => (value, u64::MAX),
     };
-    Some(Cond {
-        arg: arg_index,
-        op,
-        datum,
-        mask,
-    })
+    Some(Cond { arg: arg_index, op, datum, mask })
 }
 
 /// KillThread stands in for an action that has a finding; nobody compiles it.
@@ -269,32 +251,16 @@ fn action(
     errno_place: impl Fn() -> String,
 ) -> Action {
     let Some(name) = name else {
-        findings.push(Finding {
-            pointer: action_place(),
-            expected: ACTIONS.to_owned(),
-            found: "nothing".to_owned(),
-        });
+        findings.push(Finding { pointer: action_place(), expected: ACTIONS.to_owned(), found: "nothing".to_owned() });
         return Action::KillThread;
     };
     let (pointer, expected, found) = match Action::parse(name, errno) {
         Ok(action) => return action,
         Err(Fault::Unknown) => (action_place(), ACTIONS.to_owned(), quoted(name)),
-        Err(Fault::ErrnoWithout) => (
-            errno_place(),
-            format!("no errno: {} takes none", &**name),
-            shown(errno),
-        ),
-        Err(Fault::ErrnoRange) => (
-            errno_place(),
-            "a number from 0 to 65535".to_owned(),
-            shown(errno),
-        ),
+        Err(Fault::ErrnoWithout) => (errno_place(), format!("no errno: {} takes none", &**name), shown(errno)),
+        Err(Fault::ErrnoRange) => (errno_place(), "a number from 0 to 65535".to_owned(), shown(errno)),
     };
-    findings.push(Finding {
-        pointer,
-        expected,
-        found,
-    });
+    findings.push(Finding { pointer, expected, found });
     Action::KillThread
 }
 

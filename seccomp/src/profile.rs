@@ -37,7 +37,7 @@ impl<'a> From<&'a str> for Text<'a> {
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct Profile<'a> {
     /// What happens to a call no rule matches. Required.
     #[serde(borrow, default)]
@@ -66,7 +66,7 @@ pub struct Profile<'a> {
 
 /// One element of `syscalls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct Rule<'a> {
     /// Names of system calls; at least one.
     #[serde(borrow, default, deserialize_with = "or_null")]
@@ -86,7 +86,7 @@ pub struct Rule<'a> {
 
 /// One element of `syscalls[].args`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct Arg<'a> {
     /// Which argument, 0 to 5. Required.
     #[serde(default)]
@@ -108,4 +108,40 @@ where
     T: Deserialize<'de>,
 {
     Ok(Option::<Vec<T>>::deserialize(input)?.unwrap_or_default())
+}
+
+/// A JSON object and nothing else: left alone, serde would also read an array
+/// as an object's properties in their order. The derived code is an inherent
+/// function (`remote = "Self"`), and the trait goes through [`ObjectOnly`].
+macro_rules! object_only {
+    ($($name:ident),*) => {$(
+        impl<'de: 'a, 'a> Deserialize<'de> for $name<'a> {
+            fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                Self::deserialize(ObjectOnly(input))
+            }
+        }
+
+        impl Serialize for $name<'_> {
+            fn serialize<S: serde::Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, output)
+            }
+        }
+    )*};
+}
+
+object_only!(Profile, Rule, Arg);
+
+struct ObjectOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: serde::de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }

@@ -7,6 +7,7 @@ use crate::arch::{Arch, X32_BIT};
 use crate::order::tree_order;
 use crate::parse::{Cond, Op, Parsed, ParsedRule};
 use crate::profile::Profile;
+use crate::slots::{Rules, Slots};
 use crate::table::{self, NameId};
 use crate::{Action, Error, Options, Warning};
 
@@ -68,24 +69,6 @@ pub(crate) struct Resolved {
     pub(crate) big_endian: bool,
 }
 
-/// Numbers this far from an ABI's base are looked up by index.
-const DENSE: u32 = 1024;
-/// In a slot: no rule; a rule without conditions (its index in the low bits);
-/// otherwise the last conditional link plus one.
-const EMPTY: u32 = 0;
-const ALWAYS: u32 = 0x8000_0000;
-
-/// The rules of one ABI while they are gathered.
-struct Slots {
-    base: u32,
-    dense: Vec<u32>,
-    far: Vec<(u32, u32)>,
-    /// Conditional rules, each with the one before it (as a slot word).
-    links: Vec<(Entry, u32)>,
-    /// Largest number a rule names; above it runc answers ENOSYS.
-    largest: u32,
-}
-
 struct Resolver<'a> {
     parsed: &'a Parsed,
     /// Chains of each rule; none for a rule that says what the default says.
@@ -94,11 +77,7 @@ struct Resolver<'a> {
     resolved: Resolved,
 }
 
-pub(crate) fn resolve(
-    profile: &Profile<'_>,
-    parsed: &Parsed,
-    options: &Options,
-) -> Result<Resolved, Error> {
+pub(crate) fn resolve(profile: &Profile<'_>, parsed: &Parsed, options: &Options) -> Result<Resolved, Error> {
     let archs = listed_archs(parsed, options.native);
     let mut resolver = Resolver {
         parsed,
@@ -171,19 +150,14 @@ impl Resolver<'_> {
             if rule.action != self.parsed.default {
                 self.resolved.chains.extend(chains(rule));
             }
-            self.chains_of
-                .push(start..self.resolved.chains.len() as u16);
+            self.chains_of.push(start..self.resolved.chains.len() as u16);
         }
     }
 
-    fn gather(&self, arch: Arch) -> Slots {
-        let mut slots = Slots {
-            base: arch.base(),
-            dense: vec![EMPTY; DENSE as usize],
-            far: Vec::new(),
-            links: Vec::new(),
-            largest: 0,
-        };
+    /// The rules of an ABI by number, and the largest number they name.
+    fn gather(&self, arch: Arch) -> (Slots, u32) {
+        let mut slots = Slots::new(arch.base());
+        let mut largest = 0;
         let multiplexes = arch.multiplexes();
         for &(id, rule) in &self.names {
             let mux = if multiplexes { table::mux(id) } else { None };
@@ -191,7 +165,7 @@ impl Resolver<'_> {
                 // libseccomp gives multiplexed names a number below zero, so
                 // runc does not count them when it looks for the largest.
                 if mux.is_none() {
-                    slots.largest = slots.largest.max(number);
+                    largest = largest.max(number);
                 }
                 self.add(&mut slots, arch, number, rule, 0);
             }
@@ -202,7 +176,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        slots
+        (slots, largest)
     }
 
     fn add(&self, slots: &mut Slots, arch: Arch, number: u32, rule: u16, selector: u8) {
@@ -213,24 +187,15 @@ impl Resolver<'_> {
         }
     }
 
-    fn verdict(&mut self, slots: &Slots, arch: Arch, slot: u32) -> Result<Verdict, Error> {
-        if slot == EMPTY {
-            return Ok(Verdict::Return(self.parsed.default));
-        }
-        if slot & ALWAYS != 0 {
-            let chain = &self.resolved.chains[(slot & !ALWAYS) as usize];
-            return Ok(Verdict::Return(chain.action));
-        }
-        let mut entries = Vec::new();
-        let mut at = slot;
-        while at != EMPTY {
-            let (entry, before) = slots.links[at as usize - 1];
-            entries.push(entry);
-            at = before;
-        }
-        entries.reverse();
+    fn verdict(&mut self, rules: Rules, wide: bool) -> Result<Verdict, Error> {
+        let mut entries = match rules {
+            Rules::Always(chain) => {
+                let chain = &self.resolved.chains[usize::from(chain)];
+                return Ok(Verdict::Return(chain.action));
+            }
+            Rules::Conditional(entries) => entries,
+        };
         entries.dedup();
-        let wide = arch.is_64bit();
         self.order(&mut entries, wide)?;
         let leaf = Leaf { entries, wide };
         let known = self.resolved.leaves.iter().position(|l| *l == leaf);
@@ -246,18 +211,12 @@ impl Resolver<'_> {
     fn order(&self, entries: &mut [Entry], wide: bool) -> Result<(), Error> {
         let chains = &self.resolved.chains;
         let action = |e: &Entry| chains[usize::from(e.chain)].action;
-        if entries
-            .windows(2)
-            .all(|pair| action(&pair[0]) == action(&pair[1]))
-        {
+        if entries.windows(2).all(|pair| action(&pair[0]) == action(&pair[1])) {
             return Ok(());
         }
         self.contradictions(entries)?;
-        let conds: Vec<Vec<Cond>> = entries
-            .iter()
-            .map(|e| effective(chains, *e, wide).collect())
-            .collect();
-        let order = tree_order(&conds);
+        let conds: Vec<Vec<Cond>> = entries.iter().map(|e| effective(chains, *e, wide).collect()).collect();
+        let order = tree_order(&conds, wide);
         let sorted: Vec<Entry> = order.iter().map(|&at| entries[at]).collect();
         entries.copy_from_slice(&sorted);
         Ok(())
@@ -268,10 +227,7 @@ impl Resolver<'_> {
         for (at, second) in entries.iter().enumerate() {
             for first in &entries[..at] {
                 let (one, two) = (chain(first), chain(second));
-                if one.conds == two.conds
-                    && first.selector == second.selector
-                    && one.action != two.action
-                {
+                if one.conds == two.conds && first.selector == second.selector && one.action != two.action {
                     return Err(Error::Contradiction {
                         first: format!("/syscalls/{}", one.rule),
                         second: format!("/syscalls/{}", two.rule),
@@ -284,13 +240,9 @@ impl Resolver<'_> {
     }
 
     fn plain_space(&mut self, arch: Arch, stub: bool) -> Result<Space, Error> {
-        let slots = self.gather(arch);
+        let (slots, largest) = self.gather(arch);
         let mut ranges = Ranges::new();
-        let last = if stub && slots.largest != 0 {
-            slots.largest
-        } else {
-            u32::MAX
-        };
+        let last = if stub && largest != 0 { largest } else { u32::MAX };
         self.fill(&mut ranges, &slots, arch, 0, last)?;
         if last != u32::MAX {
             ranges.from(last + 1, Verdict::Return(ENOSYS));
@@ -305,10 +257,7 @@ impl Resolver<'_> {
             }
             ranges[0].1 = Verdict::Return(ENOSYS);
         }
-        Ok(Space {
-            audit: arch.audit(),
-            ranges,
-        })
+        Ok(Space { audit: arch.audit(), ranges })
     }
 
     /// x86_64 and x32 share an AUDIT_ARCH; the numbers of x32 have bit 30.
@@ -322,9 +271,9 @@ impl Resolver<'_> {
         let enosys = Verdict::Return(ENOSYS);
         let mut stubs = [false; 2];
         if long {
-            let slots = self.gather(Arch::X86_64);
-            stubs[0] = stub && slots.largest != 0;
-            let last = if stubs[0] { slots.largest } else { X32_BIT - 1 };
+            let (slots, largest) = self.gather(Arch::X86_64);
+            stubs[0] = stub && largest != 0;
+            let last = if stubs[0] { largest } else { X32_BIT - 1 };
             self.fill(&mut ranges, &slots, Arch::X86_64, 0, last)?;
             if stubs[0] {
                 ranges.from(last + 1, enosys);
@@ -333,13 +282,9 @@ impl Resolver<'_> {
             ranges.from(0, bad);
         }
         if x32 {
-            let slots = self.gather(Arch::X32);
-            stubs[1] = stub && slots.largest != 0;
-            let last = if stubs[1] {
-                slots.largest
-            } else {
-                2 * X32_BIT - 1
-            };
+            let (slots, largest) = self.gather(Arch::X32);
+            stubs[1] = stub && largest != 0;
+            let last = if stubs[1] { largest } else { 2 * X32_BIT - 1 };
             self.fill(&mut ranges, &slots, Arch::X32, X32_BIT, last)?;
             if stubs[1] {
                 ranges.from(last + 1, enosys);
@@ -351,37 +296,19 @@ impl Resolver<'_> {
         ranges.from(2 * X32_BIT, if stubs[0] { enosys } else { above });
         ranges.from(3 * X32_BIT, if stubs[1] { enosys } else { above });
         ranges.from(u32::MAX, if stubs[1] { enosys } else { default });
-        Ok(Space {
-            audit: Arch::X86_64.audit(),
-            ranges: ranges.list,
-        })
+        Ok(Space { audit: Arch::X86_64.audit(), ranges: ranges.list })
     }
 
     /// Appends the calls of an ABI from `first` to `last`, both included.
-    fn fill(
-        &mut self,
-        ranges: &mut Ranges,
-        slots: &Slots,
-        arch: Arch,
-        first: u32,
-        last: u32,
-    ) -> Result<(), Error> {
+    fn fill(&mut self, ranges: &mut Ranges, slots: &Slots, arch: Arch, first: u32, last: u32) -> Result<(), Error> {
         let default = Verdict::Return(self.parsed.default);
         ranges.from(first, default);
         let mut next = first;
-        let dense = slots
-            .dense
-            .iter()
-            .enumerate()
-            .map(|(at, &s)| (slots.base + at as u32, s));
-        for (number, slot) in dense.chain(slots.far.iter().copied()) {
-            if slot == EMPTY || number > last {
-                continue;
-            }
+        for (number, rules) in slots.iter().filter(|(number, _)| *number <= last) {
             if number > next {
                 ranges.from(next, default);
             }
-            let verdict = self.verdict(slots, arch, slot)?;
+            let verdict = self.verdict(rules, arch.is_64bit())?;
             ranges.from(number, verdict);
             next = number + 1;
         }
@@ -392,44 +319,13 @@ impl Resolver<'_> {
     }
 }
 
-impl Slots {
-    fn put(&mut self, number: u32, always: bool, entry: Entry) {
-        let offset = number.wrapping_sub(self.base);
-        let slot = if offset < DENSE {
-            &mut self.dense[offset as usize]
-        } else {
-            let at = match self.far.binary_search_by_key(&number, |f| f.0) {
-                Ok(at) => at,
-                Err(at) => {
-                    self.far.insert(at, (number, EMPTY));
-                    at
-                }
-            };
-            &mut self.far[at].1
-        };
-        // A rule without conditions beats all with, before and after it; of
-        // two without, the first stays. So does libseccomp.
-        if *slot & ALWAYS != 0 {
-            return;
-        }
-        if always {
-            *slot = ALWAYS | u32::from(entry.chain);
-        } else {
-            self.links.push((entry, *slot));
-            *slot = self.links.len() as u32;
-        }
-    }
-}
-
 struct Ranges {
     list: Vec<(u32, Verdict)>,
 }
 
 impl Ranges {
     fn new() -> Ranges {
-        Ranges {
-            list: Vec::with_capacity(128),
-        }
+        Ranges { list: Vec::with_capacity(128) }
     }
 
     /// From `start` on, `verdict` holds. Starts never decrease.
@@ -444,41 +340,21 @@ impl Ranges {
 }
 
 fn chains(rule: &ParsedRule) -> Vec<Chain> {
-    let chain = |conds| Chain {
-        conds,
-        action: rule.action,
-        rule: rule.index,
-    };
-    if rule.each {
-        rule.conds.iter().map(|cond| chain(vec![*cond])).collect()
-    } else {
-        vec![chain(rule.conds.clone())]
-    }
+    let chain = |conds| Chain { conds, action: rule.action, rule: rule.index };
+    if rule.each { rule.conds.iter().map(|cond| chain(vec![*cond])).collect() } else { vec![chain(rule.conds.clone())] }
 }
 
 /// Whether a condition always holds because no bit of the compared width is
 /// under its mask.
 pub(crate) fn is_noop(cond: &Cond, wide: bool) -> bool {
-    let mask = if wide {
-        cond.mask
-    } else {
-        cond.mask & 0xffff_ffff
-    };
+    let mask = if wide { cond.mask } else { cond.mask & 0xffff_ffff };
     cond.op == Op::MaskedEq && mask == 0
 }
 
 /// The conditions an entry puts on a call, sorted by argument.
-pub(crate) fn effective(
-    chains: &[Chain],
-    entry: Entry,
-    wide: bool,
-) -> impl Iterator<Item = Cond> + '_ {
-    let selector = (entry.selector != 0).then_some(Cond {
-        arg: 0,
-        op: Op::Eq,
-        datum: u64::from(entry.selector),
-        mask: u64::MAX,
-    });
+pub(crate) fn effective(chains: &[Chain], entry: Entry, wide: bool) -> impl Iterator<Item = Cond> + '_ {
+    let selector =
+        (entry.selector != 0).then_some(Cond { arg: 0, op: Op::Eq, datum: u64::from(entry.selector), mask: u64::MAX });
     let own = chains[usize::from(entry.chain)].conds.iter().copied();
     selector
         .into_iter()
@@ -488,9 +364,5 @@ pub(crate) fn effective(
 }
 
 fn narrow(cond: Cond) -> Cond {
-    Cond {
-        datum: cond.datum & 0xffff_ffff,
-        mask: cond.mask & 0xffff_ffff,
-        ..cond
-    }
+    Cond { datum: cond.datum & 0xffff_ffff, mask: cond.mask & 0xffff_ffff, ..cond }
 }

@@ -11,17 +11,11 @@ const _: () = assert!(align_of::<Instruction>() == align_of::<libc::sock_filter>
 
 /// seccomp(SECCOMP_SET_MODE_FILTER). The listener is close-on-exec, as the
 /// kernel makes it.
-pub(crate) fn seccomp_set_mode_filter(
-    flags: u32,
-    program: &[Instruction],
-) -> Result<Option<OwnedFd>, Errno> {
+pub(crate) fn seccomp_set_mode_filter(flags: u32, program: &[Instruction]) -> Result<Option<OwnedFd>, Errno> {
     let Ok(len) = u16::try_from(program.len()) else {
         return Err(Errno(libc::EINVAL));
     };
-    let prog = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
+    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `prog` points to `len` instructions laid out as sock_filter (the
     // assertions above, repr(C)); the kernel copies them and writes nothing.
     let result = unsafe {

@@ -25,8 +25,7 @@ mod generated {
 }
 
 pub(crate) use generated::{
-    AARCH64, ARM, LOONGARCH64, MIPS, MIPS64, MIPS64N32, NAMES, PPC, PPC64, RISCV64, S390X, X32,
-    X86, X86_64,
+    AARCH64, ARM, LOONGARCH64, MIPS, MIPS64, MIPS64N32, NAMES, PPC, PPC64, RISCV64, S390X, X32, X86, X86_64,
 };
 
 /// Index of a name in the table.
@@ -65,14 +64,8 @@ pub(crate) struct Mux {
 pub(crate) fn mux(id: NameId) -> Option<Mux> {
     match generated::mux(id.0 as usize) {
         0 => None,
-        byte if byte & IPC_BIT != 0 => Some(Mux {
-            call: "ipc",
-            selector: byte & !IPC_BIT,
-        }),
-        byte => Some(Mux {
-            call: "socketcall",
-            selector: byte,
-        }),
+        byte if byte & IPC_BIT != 0 => Some(Mux { call: "ipc", selector: byte & !IPC_BIT }),
+        byte => Some(Mux { call: "socketcall", selector: byte }),
     }
 }
 
@@ -94,9 +87,7 @@ pub fn syscall_number(arch: Arch, name: &str) -> Option<u32> {
 /// The name of call `number` on `arch`; a linear search, for diagnostics. Where
 /// one number has two names (arm's 341) the first in the alphabet is given.
 pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
-    syscalls(arch)
-        .find(|&(_, n)| n == number)
-        .map(|(name, _)| name)
+    syscalls(arch).find(|&(_, n)| n == number).map(|(name, _)| name)
 }
 
 /// Every call of `arch` with its number, in the order of names.

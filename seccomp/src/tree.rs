@@ -14,18 +14,12 @@ const ARGS: u32 = 16;
 
 /// The whole program: architecture check first, then the native ABI's tree.
 pub(crate) fn program(resolved: &Resolved) -> Vec<Instruction> {
-    let mut builder = Builder {
-        resolved,
-        emitter: Emitter::new(),
-        placed: vec![None; resolved.leaves.len()],
-    };
+    let mut builder = Builder { resolved, emitter: Emitter::new(), placed: vec![None; resolved.leaves.len()] };
     let mut otherwise = Target::Return(BAD_ARCH.value());
     // From the end of the program to its start: the native ABI comes last.
     for space in resolved.spaces.iter().rev() {
         let tree = builder.space(space);
-        let check = builder
-            .emitter
-            .branch(Test::Eq, space.audit, Target::At(tree), otherwise);
+        let check = builder.emitter.branch(Test::Eq, space.audit, Target::At(tree), otherwise);
         otherwise = Target::At(check);
     }
     builder.emitter.place(otherwise);
@@ -50,11 +44,15 @@ impl Builder<'_> {
     fn subtree(&mut self, ranges: &[(u32, Verdict)]) -> Target {
         match ranges {
             [only] => self.verdict(only.1),
-            // One number apart from its surroundings: one test instead of two.
-            [around, island, after] if around.1 == after.1 && after.0 - island.0 == 1 => {
+            // Numbers apart from their surroundings: one test each, not two.
+            [around, island, _] if is_island(ranges, 1) => {
                 let around = self.verdict(around.1);
-                let yes = self.verdict(island.1);
-                Target::At(self.emitter.branch(Test::Eq, island.0, yes, around))
+                self.island(*island, around)
+            }
+            [around, one, _, two, _] if is_island(ranges, 1) && is_island(ranges, 3) => {
+                let around = self.verdict(around.1);
+                let rest = self.island(*two, around);
+                self.island(*one, rest)
             }
             _ => {
                 let (low, high) = ranges.split_at(cut(ranges));
@@ -63,6 +61,11 @@ impl Builder<'_> {
                 Target::At(self.emitter.branch(Test::Ge, high[0].0, right, left))
             }
         }
+    }
+
+    fn island(&mut self, island: (u32, Verdict), around: Target) -> Target {
+        let yes = self.verdict(island.1);
+        Target::At(self.emitter.branch(Test::Eq, island.0, yes, around))
     }
 
     fn verdict(&mut self, verdict: Verdict) -> Target {
@@ -85,36 +88,19 @@ impl Builder<'_> {
     }
 }
 
-/// Where to divide: in the middle, but not through an island when an equally
-/// good place is next to it. Cost is the number of instructions first (the
-/// kernel checks and compiles each), then the depth (it runs the filter once
-/// for every number when it is loaded).
+/// Where to divide: in the middle, or next to it where that keeps an island
+/// whole. Cost is the number of instructions first (the kernel checks and
+/// compiles each), then the depth (it runs the filter once for every number
+/// when it is loaded), hence nowhere else.
 fn cut(ranges: &[(u32, Verdict)]) -> usize {
     let middle = ranges.len() / 2;
-    let cost = |at: usize| instructions(&ranges[..at]) + instructions(&ranges[at..]);
-    let mut best = middle;
-    let mut least = cost(middle);
-    for at in [middle + 1, middle.wrapping_sub(1)] {
-        if at > 0 && at < ranges.len() && cost(at) < least {
-            best = at;
-            least = cost(at);
-        }
-    }
-    best
+    let whole = |at: &usize| (1..ranges.len()).contains(at) && !is_island(ranges, *at) && !is_island(ranges, *at - 1);
+    [middle, middle + 1, middle - 1].into_iter().find(whole).unwrap_or(middle)
 }
 
-/// Tests a part needs if it were divided without breaking any island.
-fn instructions(ranges: &[(u32, Verdict)]) -> usize {
-    let mut count = 0;
-    let mut at = 0;
-    while at + 1 < ranges.len() {
-        let island = at + 2 < ranges.len()
-            && ranges[at].1 == ranges[at + 2].1
-            && ranges[at + 2].0 - ranges[at + 1].0 == 1;
-        count += 1;
-        at += if island { 2 } else { 1 };
-    }
-    count
+/// Whether an element is one number with the same answer on both sides.
+fn is_island(ranges: &[(u32, Verdict)], at: usize) -> bool {
+    at > 0 && at + 1 < ranges.len() && ranges[at - 1].1 == ranges[at + 1].1 && ranges[at + 1].0 - ranges[at].0 == 1
 }
 
 /// One 32-bit word of the arguments: twice the index, plus one for the high half.
@@ -161,10 +147,8 @@ struct Graph {
 
 impl Graph {
     fn of(leaf: &Leaf, resolved: &Resolved) -> Graph {
-        let mut graph = Graph {
-            nodes: Vec::with_capacity(leaf.entries.len() * 4),
-            root: Way::Return(resolved.default.value()),
-        };
+        let mut graph =
+            Graph { nodes: Vec::with_capacity(leaf.entries.len() * 4), root: Way::Return(resolved.default.value()) };
         for entry in leaf.entries.iter().rev() {
             let action = resolved.chains[usize::from(entry.chain)].action;
             let mut yes = Way::Return(action.value());
@@ -211,14 +195,7 @@ impl Graph {
             (Test::Gt, u32::MAX) => return no,
             _ => {}
         }
-        self.nodes.push(Node {
-            word,
-            mask,
-            test,
-            k,
-            yes,
-            no,
-        });
+        self.nodes.push(Node { word, mask, test, k, yes, no });
         Way::Node(self.nodes.len() as u32 - 1)
     }
 
@@ -228,15 +205,7 @@ impl Graph {
         let (l, h) = (cond.datum as u32, (cond.datum >> 32) as u32);
         let (lm, hm) = (cond.mask as u32, (cond.mask >> 32) as u32);
         match cond.op {
-            Op::Ne => self.cond(
-                &Cond {
-                    op: Op::Eq,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
+            Op::Ne => self.cond(&Cond { op: Op::Eq, ..*cond }, wide, no, yes),
             Op::Eq | Op::MaskedEq => {
                 let mut way = yes;
                 if lm != 0 {
@@ -247,30 +216,10 @@ impl Graph {
                 }
                 way
             }
-            Op::Lt => self.cond(
-                &Cond {
-                    op: Op::Ge,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
-            Op::Le => self.cond(
-                &Cond {
-                    op: Op::Gt,
-                    ..*cond
-                },
-                wide,
-                no,
-                yes,
-            ),
+            Op::Lt => self.cond(&Cond { op: Op::Ge, ..*cond }, wide, no, yes),
+            Op::Le => self.cond(&Cond { op: Op::Gt, ..*cond }, wide, no, yes),
             Op::Ge | Op::Gt => {
-                let test = if cond.op == Op::Ge {
-                    Test::Ge
-                } else {
-                    Test::Gt
-                };
+                let test = if cond.op == Op::Ge { Test::Ge } else { Test::Gt };
                 let way = self.node(low, u32::MAX, test, l, yes, no);
                 if !wide {
                     return way;
@@ -298,13 +247,7 @@ impl Graph {
                 if all.len() == FACTS {
                     all.remove(0);
                 }
-                all.push(Fact {
-                    word: node.word,
-                    mask: node.mask,
-                    test: node.test,
-                    k: node.k,
-                    holds,
-                });
+                all.push(Fact { word: node.word, mask: node.mask, test: node.test, k: node.k, holds });
                 all
             };
             for holds in [true, false] {

@@ -16,11 +16,7 @@ const ENOSYS: u32 = 0x0005_0000 | 38;
 static UNSOUND: AtomicU32 = AtomicU32::new(0);
 
 fn options(native: Arch, enosys_stub: bool) -> Options {
-    Options {
-        native,
-        enosys_stub,
-        ..Options::default()
-    }
+    Options { native, enosys_stub, ..Options::default() }
 }
 
 /// Values around every constant of the profile, for one argument.
@@ -31,13 +27,7 @@ fn edges(profile: &Profile<'_>, index: u64) -> Vec<u64> {
         let value = arg.value.expect("value");
         let two = arg.value_two.unwrap_or(0);
         for v in [value, two, two & value, two | !value] {
-            values.extend([
-                v,
-                v.wrapping_add(1),
-                v.wrapping_sub(1),
-                v ^ (1 << 32),
-                v ^ (1 << 63),
-            ]);
+            values.extend([v, v.wrapping_add(1), v.wrapping_sub(1), v ^ (1 << 32), v ^ (1 << 63)]);
             values.extend([v & 0xffff_ffff, v | 0xffff_ffff_0000_0000, !v]);
             values.extend([v.wrapping_add(1 << 32), v.wrapping_sub(1 << 32)]);
         }
@@ -97,11 +87,7 @@ fn assert_same(
     archs.retain(|a| a.is_big_endian() == big);
     for arch in archs {
         for nr in oracle::numbers(arch) {
-            let few = if conditional.contains(&(arch, nr)) {
-                tuples.len()
-            } else {
-                3
-            };
+            let few = if conditional.contains(&(arch, nr)) { tuples.len() } else { 3 };
             for args in tuples.iter().take(few) {
                 let call = Call::new(arch, nr, *args);
                 let mut expected = bpf::execute(theirs, &call, big).value;
@@ -122,15 +108,8 @@ fn assert_same(
         }
     }
     for unknown in [0, 0xdead_beef] {
-        let call = Call {
-            arch: unknown,
-            ..Call::new(native, 0, [0; 6])
-        };
-        assert_eq!(
-            bpf::execute(ours, &call, big).value,
-            0,
-            "an unknown ABI is killed"
-        );
+        let call = Call { arch: unknown, ..Call::new(native, 0, [0; 6]) };
+        assert_eq!(bpf::execute(ours, &call, big).value, 0, "an unknown ABI is killed");
         assert_eq!(bpf::execute(theirs, &call, big).value, 0);
     }
     compared
@@ -168,16 +147,14 @@ fn compare_all(profile: &Profile<'_>, native: Arch, most: usize, levels: &[u32])
     let tuples = tuples(&profile, most);
     let mut compared = 0;
     for &level in levels {
-        let theirs = oracle::oracle(&profile, native, level)
-            .unwrap_or_else(|e| panic!("libseccomp: {e}\n{profile:#?}"));
+        let theirs =
+            oracle::oracle(&profile, native, level).unwrap_or_else(|e| panic!("libseccomp: {e}\n{profile:#?}"));
         if !oracle::is_sound(&theirs) {
             UNSOUND.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         for stub in [false, true] {
-            let ours = compile(&profile, &options(native, stub))
-                .expect("compiles")
-                .program;
+            let ours = compile(&profile, &options(native, stub)).expect("compiles").program;
             let stub = stub.then(|| Stub::new(&profile, native));
             compared += assert_same(&ours, &theirs, stub.as_ref(), &profile, native, &tuples);
         }
@@ -194,15 +171,8 @@ const TABLE_DIFFERENCES: [&str; 2] = ["Arm sync_file_range2", "X32 map_shadow_st
 fn the_tables_agree_on_every_name_both_know() {
     let mut differ = BTreeSet::new();
     for arch in Arch::ALL {
-        let names = Arch::ALL
-            .into_iter()
-            .flat_map(xebec_seccomp::syscalls)
-            .map(|(n, _)| n);
-        differ.extend(
-            names
-                .filter(|n| !oracle::same_number(arch, n))
-                .map(|n| format!("{arch:?} {n}")),
-        );
+        let names = Arch::ALL.into_iter().flat_map(xebec_seccomp::syscalls).map(|(n, _)| n);
+        differ.extend(names.filter(|n| !oracle::same_number(arch, n)).map(|n| format!("{arch:?} {n}")));
     }
     let differ: Vec<&str> = differ.iter().map(String::as_str).collect();
     assert_eq!(differ, TABLE_DIFFERENCES);
@@ -228,15 +198,7 @@ fn the_engines_default_profile_decides_as_libseccomp_for_every_capability_set() 
 #[test]
 fn one_rule_of_every_operator_at_every_edge() {
     let ops = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
-    let values = [
-        0,
-        1,
-        0xffff_ffff,
-        0x1_0000_0000,
-        0x1_0000_0005,
-        0xffff_ffff_0000_0000,
-        u64::MAX,
-    ];
+    let values = [0, 1, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, 0xffff_ffff_0000_0000, u64::MAX];
     for op in ops {
         let op = format!("SCMP_CMP_{op}");
         for value in values {
@@ -279,11 +241,7 @@ mod generated {
             .iter()
             .any(|rule| rule.names.iter().any(|n| name_here(n)) && rule_matches(rule, arch, args));
         let word = |name: &str| {
-            if name == "SCMP_ACT_ERRNO" || name == "SCMP_ACT_TRACE" {
-                1
-            } else {
-                0
-            }
+            if name == "SCMP_ACT_ERRNO" || name == "SCMP_ACT_TRACE" { 1 } else { 0 }
         };
         let value = |name: &str| super::value_of(name) | word(name);
         let default = profile.default_action.as_deref().expect("default");
@@ -307,11 +265,7 @@ mod generated {
             }
         };
         let twice = (0..6).any(|i| rule.args.iter().filter(|a| a.index == Some(i)).count() > 1);
-        if twice {
-            rule.args.iter().any(holds)
-        } else {
-            rule.args.iter().all(holds)
-        }
+        if twice { rule.args.iter().any(holds) } else { rule.args.iter().all(holds) }
     }
 
     proptest! {

@@ -8,15 +8,10 @@ use oracle::{arg, rule};
 use proptest::prelude::*;
 use proptest::sample::select;
 use xebec_seccomp::bpf::{self, Call};
-use xebec_seccomp::{
-    Action, Arch, Error, Options, Profile, Reason, Warning, compile, diff, explain,
-};
+use xebec_seccomp::{Action, Arch, Error, Options, Profile, Reason, Warning, compile, diff, explain, show};
 
 fn options(native: Arch) -> Options {
-    Options {
-        native,
-        ..Options::default()
-    }
+    Options { native, ..Options::default() }
 }
 
 proptest! {
@@ -80,16 +75,8 @@ fn the_rule_that_decides_is_named_and_so_are_those_passed_over() {
     let profile = Profile {
         default_action: Some("SCMP_ACT_ERRNO".into()),
         syscalls: vec![
-            rule(
-                &["personality"],
-                "SCMP_ACT_ALLOW",
-                vec![arg(0, "SCMP_CMP_EQ", 8, 0)],
-            ),
-            rule(
-                &["personality"],
-                "SCMP_ACT_LOG",
-                vec![arg(0, "SCMP_CMP_EQ", 0, 0)],
-            ),
+            rule(&["personality"], "SCMP_ACT_ALLOW", vec![arg(0, "SCMP_CMP_EQ", 8, 0)]),
+            rule(&["personality"], "SCMP_ACT_LOG", vec![arg(0, "SCMP_CMP_EQ", 0, 0)]),
             rule(&["personality"], "SCMP_ACT_ERRNO", vec![]),
         ],
         ..Profile::default()
@@ -107,10 +94,7 @@ fn the_rule_that_decides_is_named_and_so_are_those_passed_over() {
     assert_eq!(why.reason, Reason::NewerThanProfile { largest: 135 });
     let foreign = Call::new(Arch::Aarch64, 0, [0; 6]);
     let why = explain(&profile, &options(Arch::X86_64), &foreign).expect("right");
-    assert_eq!(
-        (why.action, why.reason),
-        (Action::KillThread, Reason::BadArch)
-    );
+    assert_eq!((why.action, why.reason), (Action::KillThread, Reason::BadArch));
 }
 
 #[test]
@@ -203,33 +187,19 @@ fn contradictory_rules_are_named() {
 fn unknown_names_are_warnings_or_on_demand_an_error() {
     let profile = Profile {
         default_action: Some("SCMP_ACT_ERRNO".into()),
-        syscalls: vec![rule(
-            &["read", "raed", "socketcall"],
-            "SCMP_ACT_ALLOW",
-            vec![],
-        )],
+        syscalls: vec![rule(&["read", "raed", "socketcall"], "SCMP_ACT_ALLOW", vec![])],
         ..Profile::default()
     };
-    let expected = vec![Warning::UnknownSyscall {
-        pointer: "/syscalls/0/names/1".into(),
-        name: "raed".into(),
-    }];
+    let expected = vec![Warning::UnknownSyscall { pointer: "/syscalls/0/names/1".into(), name: "raed".into() }];
     let filter = compile(&profile, &Options::default()).expect("a warning");
     assert_eq!(filter.warnings, expected);
-    let strict = Options {
-        fail_unknown: true,
-        ..Options::default()
-    };
-    assert_eq!(
-        compile(&profile, &strict),
-        Err(Error::UnknownSyscalls(expected))
-    );
+    let strict = Options { fail_unknown: true, ..Options::default() };
+    assert_eq!(compile(&profile, &strict), Err(Error::UnknownSyscalls(expected)));
 }
 
 #[test]
 fn an_architecture_without_a_table_is_a_warning_and_one_of_other_byte_order_an_error() {
-    let s390 =
-        profile_of(r#"{ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390"] }"#);
+    let s390 = profile_of(r#"{ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390"] }"#);
     let filter = compile(&s390, &options(Arch::S390x)).expect("a warning");
     assert!(matches!(&filter.warnings[..], [Warning::NoTable { .. }]));
     let mixed = profile_of(
@@ -237,38 +207,19 @@ fn an_architecture_without_a_table_is_a_warning_and_one_of_other_byte_order_an_e
              "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_S390X"] }"#,
     );
     let error = compile(&mixed, &options(Arch::X86_64)).expect_err("byte order");
-    assert_eq!(
-        error,
-        Error::ByteOrder {
-            pointer: "/architectures/1".into()
-        }
-    );
+    assert_eq!(error, Error::ByteOrder { pointer: "/architectures/1".into() });
 }
 
 #[test]
 fn a_filter_too_long_for_the_kernel_is_refused_with_its_length() {
-    let rules = (0..3000u64).map(|value| {
-        rule(
-            &["read"],
-            "SCMP_ACT_ALLOW",
-            vec![arg(0, "SCMP_CMP_EQ", value << 32 | value, 0)],
-        )
-    });
-    let profile = Profile {
-        default_action: Some("SCMP_ACT_ERRNO".into()),
-        syscalls: rules.collect(),
-        ..Profile::default()
-    };
+    let rules = (0..3000u64)
+        .map(|value| rule(&["read"], "SCMP_ACT_ALLOW", vec![arg(0, "SCMP_CMP_EQ", value << 32 | value, 0)]));
+    let profile =
+        Profile { default_action: Some("SCMP_ACT_ERRNO".into()), syscalls: rules.collect(), ..Profile::default() };
     let error = compile(&profile, &Options::default()).expect_err("too long");
-    let Error::TooLong { instructions } = error else {
-        panic!("{error}")
-    };
+    let Error::TooLong { instructions } = error else { panic!("{error}") };
     assert!(instructions > 6000, "{instructions}");
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("{} more", instructions - 4096))
-    );
+    assert!(error.to_string().contains(&format!("{} more", instructions - 4096)));
 }
 
 #[test]
@@ -276,20 +227,14 @@ fn diff_shows_the_call_the_argument_and_both_answers() {
     let of = |value| Profile {
         default_action: Some("SCMP_ACT_ERRNO".into()),
         syscalls: vec![
-            rule(
-                &["personality"],
-                "SCMP_ACT_ALLOW",
-                vec![arg(0, "SCMP_CMP_EQ", value, 0)],
-            ),
+            rule(&["personality"], "SCMP_ACT_ALLOW", vec![arg(0, "SCMP_CMP_EQ", value, 0)]),
             rule(&["listns"], "SCMP_ACT_ALLOW", vec![]),
         ],
         ..Profile::default()
     };
     let found = diff(&of(8), &of(9), &options(Arch::X86_64)).expect("both compile");
-    let shown: Vec<(Option<&str>, u64, Action, Action)> = found
-        .iter()
-        .map(|d| (d.name, d.args.expect("by argument")[0], d.first, d.second))
-        .collect();
+    let shown: Vec<(Option<&str>, u64, Action, Action)> =
+        found.iter().map(|d| (d.name, d.args.expect("by argument")[0], d.first, d.second)).collect();
     assert_eq!(
         shown,
         [
@@ -297,4 +242,31 @@ fn diff_shows_the_call_the_argument_and_both_answers() {
             (Some("personality"), 9, Action::Errno(1), Action::Allow),
         ]
     );
+}
+
+#[test]
+fn a_profile_is_shown_as_ranges_and_conditions_and_its_program() {
+    let profile = Profile {
+        default_action: Some("SCMP_ACT_ERRNO".into()),
+        syscalls: vec![
+            rule(&["read", "write"], "SCMP_ACT_ALLOW", vec![]),
+            rule(&["personality"], "SCMP_ACT_LOG", vec![arg(0, "SCMP_CMP_MASKED_EQ", 0xff, 8)]),
+        ],
+        ..Profile::default()
+    };
+    let text = show(&profile, &options(Arch::Aarch64), None).expect("right");
+    let expected = "\
+SCMP_ARCH_AARCH64 (arch 0xc00000b7)
+  0-62                    errno 1
+  63-64                   allow
+  65-91                   errno 1
+  92                      by arguments   personality
+      log if args[0] & 0xff == 0x8  (/syscalls/1)
+      errno 1 otherwise
+  93 and above            errno 38
+any other architecture: kill thread
+
+   0: load arch
+   1: if == 0xc00000b7 goto 3 else ";
+    assert!(text.starts_with(expected), "{text}");
 }

@@ -7,15 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use xebec_seccomp::{Arch, Arg, Profile};
 
-pub const OPS: [&str; 7] = [
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-];
+pub const OPS: [&str; 7] =
+    ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 pub const EQUALITIES: [&str; 2] = ["SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"];
 pub const ACTIONS: [&str; 8] = [
     "SCMP_ACT_KILL",
@@ -48,22 +41,13 @@ pub const POOL: [&str; 14] = [
 pub fn value() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..4u64,
-        select(vec![
-            0xffff_ffff,
-            0x1_0000_0000,
-            0x1_0000_0001,
-            0x8000_0000,
-            1 << 63,
-            u64::MAX,
-            0xffff_ffff_0000_0000,
-        ]),
+        select(vec![0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, 0x8000_0000, 1 << 63, u64::MAX, 0xffff_ffff_0000_0000,]),
         any::<u64>(),
     ]
 }
 
 pub fn args(ops: &'static [&'static str]) -> impl Strategy<Value = Vec<Arg<'static>>> {
-    let arg = (0..6u64, select(ops), value(), value())
-        .prop_map(|(index, op, one, two)| arg(index, op, one, two));
+    let arg = (0..6u64, select(ops), value(), value()).prop_map(|(index, op, one, two)| arg(index, op, one, two));
     prop_oneof![
         2 => Just(Vec::new()),
         5 => prop::collection::vec(arg, 1..4),
@@ -81,11 +65,7 @@ pub fn names(all: Vec<&'static str>) -> impl Strategy<Value = Vec<&'static str>>
 
 /// Every name libseccomp has too.
 pub fn all_names() -> Vec<&'static str> {
-    let mut all: Vec<&str> = Arch::ALL
-        .iter()
-        .flat_map(|a| xebec_seccomp::syscalls(*a))
-        .map(|(n, _)| n)
-        .collect();
+    let mut all: Vec<&str> = Arch::ALL.iter().flat_map(|a| xebec_seccomp::syscalls(*a)).map(|(n, _)| n).collect();
     all.sort_unstable();
     all.dedup();
     all.retain(|n| oracle::knows(n));
@@ -119,46 +99,34 @@ pub fn profile(
     actions: impl Strategy<Value = &'static str> + Clone,
     ops: &'static [&'static str],
 ) -> impl Strategy<Value = (Profile<'static>, Arch)> {
-    let rule = (names(all_names()), actions.clone(), args(ops))
-        .prop_map(|(names, action, args)| rule(&names, action, args));
+    let rule =
+        (names(all_names()), actions.clone(), args(ops)).prop_map(|(names, action, args)| rule(&names, action, args));
     let rules = prop::collection::vec(rule, 0..10);
-    (natives(), select(&ACTIONS[..]), rules, any::<u8>()).prop_map(
-        |(native, default, mut syscalls, bits)| {
-            // libseccomp 2.5.4 forgets to load the number when the first
-            // rule of an ABI is of a call the ABI lacks (README.md). A
-            // call that all have, without conditions, comes before those.
-            let first = if default == "SCMP_ACT_TRAP" {
-                "SCMP_ACT_LOG"
-            } else {
-                "SCMP_ACT_TRAP"
-            };
-            syscalls.push(oracle::rule(&["getpid"], first, vec![]));
-            let archs: Vec<Arch> = Arch::ALL
-                .into_iter()
-                .filter(|a| a.is_big_endian() == native.is_big_endian())
-                .filter(|a| oracle::scmp(*a).is_some())
-                .enumerate()
-                .filter(|(at, _)| bits & (1 << (at % 8)) != 0)
-                .map(|(_, arch)| arch)
-                .collect();
-            let profile = Profile {
-                default_action: Some(default.into()),
-                architectures: archs.iter().map(|a| a.spec_name().into()).collect(),
-                syscalls,
-                ..Profile::default()
-            };
-            (profile, native)
-        },
-    )
+    (natives(), select(&ACTIONS[..]), rules, any::<u8>()).prop_map(|(native, default, mut syscalls, bits)| {
+        // libseccomp 2.5.4 forgets to load the number when the first
+        // rule of an ABI is of a call the ABI lacks (README.md). A
+        // call that all have, without conditions, comes before those.
+        let first = if default == "SCMP_ACT_TRAP" { "SCMP_ACT_LOG" } else { "SCMP_ACT_TRAP" };
+        syscalls.insert(0, oracle::rule(&["getpid"], first, vec![]));
+        let archs: Vec<Arch> = Arch::ALL
+            .into_iter()
+            .filter(|a| a.is_big_endian() == native.is_big_endian())
+            .filter(|a| oracle::scmp(*a).is_some())
+            .enumerate()
+            .filter(|(at, _)| bits & (1 << (at % 8)) != 0)
+            .map(|(_, arch)| arch)
+            .collect();
+        let profile = Profile {
+            default_action: Some(default.into()),
+            architectures: archs.iter().map(|a| a.spec_name().into()).collect(),
+            syscalls,
+            ..Profile::default()
+        };
+        (profile, native)
+    })
 }
 
 pub fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|c| c.parse().ok());
-    ProptestConfig {
-        cases: cases.unwrap_or(default),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok());
+    ProptestConfig { cases: cases.unwrap_or(default), failure_persistence: None, ..ProptestConfig::default() }
 }
