@@ -156,6 +156,7 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
             Err(errno) => Err(errno).during(Call::Keyctl),
         },
         Step::Loopback => bring_loopback_up(),
+        Step::NetDevices => wire::expect_byte(scene.channel, wire::EQUIPPED).during(Call::ParentGone),
         Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
         Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
         Step::RuntimeHooks => {

@@ -15,6 +15,8 @@ use crate::sys::{Call, Fail};
 pub const MAPPED: u8 = b'm';
 /// Parent to child: it is in its cgroup v1 directories.
 pub const PLACED: u8 = b'p';
+/// Parent to child: the network devices are in its network namespace.
+pub const EQUIPPED: u8 = b'e';
 /// Parent to child: the runtime's hooks have run.
 pub const HOOKED: u8 = b'h';
 /// Parent to child: the cgroup's limits and device filter are in force.

@@ -8,6 +8,8 @@ mod devices;
 mod identity;
 mod mounts;
 mod namespaces;
+pub mod notify;
+mod resctrl;
 mod seccomp;
 pub mod step;
 mod text;
@@ -20,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
+pub use resctrl::Resctrl;
 pub use seccomp::Listener;
 use step::{MountWhat, Step};
 
@@ -34,6 +37,8 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
+    /// The host directory of the socket where the container says READY=1.
+    pub notify: Option<String>,
     /// `--cgroup-manager disabled`.
     pub cgroup_disabled: bool,
 }
@@ -47,6 +52,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Host interfaces to move into the container's network namespace, with their names there.
     pub net_devices: Vec<(String, String)>,
+    pub resctrl: Option<Resctrl>,
     pub hooks: HookPlan,
     pub exec: Exec,
     /// What [`Step::Seccomp`] loads.
@@ -113,7 +119,10 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         false => format!("{}/{}", request.bundle, root.path),
     };
     let hooks = plan_hooks(&config.hooks)?;
-    let exec = plan_exec(config)?;
+    let mut exec = plan_exec(config)?;
+    if request.notify.is_some() {
+        notify::set_env(&mut exec.env);
+    }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
@@ -122,6 +131,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         cgroup,
         steps,
         net_devices: net_devices(config),
+        resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
         exec,
         listener: seccomp::plan_listener(config, seccomp.as_ref())?,
@@ -191,6 +201,9 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         }
         steps.push(Step::Mount(Box::new(step)));
     }
+    if let Some(source) = &request.notify {
+        steps.push(Step::Mount(Box::new(notify::plan_mount(source)?)));
+    }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
     }
@@ -210,7 +223,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
 /// What makes the root final: late attributes, masks, the switch of roots.
 fn seal(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, namespaces: &Namespaces) -> Result<()> {
     let late = |step: &Step| match step {
-        Step::Mount(mount) if mount.late_readonly => Some((mount.index, mount.destination.clone())),
+        Step::Mount(mount) if mount.late_readonly => mount.index.map(|index| (index, mount.destination.clone())),
         _ => None,
     };
     let late: Vec<_> = steps.iter().filter_map(late).collect();

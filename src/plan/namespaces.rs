@@ -142,6 +142,9 @@ pub fn enter(
     if namespaces.is_new("network") {
         steps.push(Step::Loopback);
     }
+    if !config.linux.net_devices.is_empty() {
+        steps.push(Step::NetDevices);
+    }
     if let Some(name) = config.hostname.as_deref().filter(|name| !name.is_empty()) {
         steps.push(Step::Hostname(cstring("hostname", name)?));
     }

@@ -42,6 +42,8 @@ pub enum Step {
     Keyring(CString),
     /// Brings `lo` up.
     Loopback,
+    /// Waits until the parent has moved the network devices in: sysctls may name them.
+    NetDevices,
     Hostname(CString),
     Domainname(CString),
     /// Sets the propagation of the mounts we were cloned with, so that ours do not reach the host.
@@ -159,8 +161,8 @@ pub enum Step {
 /// One entry of `mounts`.
 #[derive(Debug)]
 pub struct MountStep {
-    /// The place in `mounts`.
-    pub index: usize,
+    /// The place in `mounts`; `None` for the runtime's own.
+    pub index: Option<usize>,
     /// Path below the root.
     pub destination: CString,
     pub what: MountWhat,

@@ -31,11 +31,15 @@ impl Step {
             Step::TimeNamespace { .. } => "linux.timeOffsets".into(),
             Step::Keyring(_) => "session keyring".into(),
             Step::Loopback => "linux.namespaces network".into(),
+            Step::NetDevices => "linux.netDevices".into(),
             Step::Hostname(_) => "hostname".into(),
             Step::Domainname(_) => "domainname".into(),
             Step::HostPropagation { .. } | Step::RootPropagation { .. } => "linux.rootfsPropagation".into(),
             Step::Rootfs { path, .. } | Step::RootDirectory(path) => format!("root.path {}", text(path)),
-            Step::Mount(mount) => format!("mounts[{}] {}", mount.index, text(&mount.destination)),
+            Step::Mount(mount) => match mount.index {
+                Some(index) => format!("mounts[{index}] {}", text(&mount.destination)),
+                None => format!("{} {}", super::notify::ITEM, text(&mount.destination)),
+            },
             Step::LateReadonly { mount, path, .. } => format!("mounts[{mount}] {}", text(path)),
             Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => {
                 format!("process.cwd {}", text(path))
@@ -129,6 +133,7 @@ impl Step {
             Step::Session => "setsid".into(),
             Step::Keyring(name) => format!("keyctl JOIN_SESSION_KEYRING {}", text(name)),
             Step::Loopback => "lo up".into(),
+            Step::NetDevices => "wait for the network devices".into(),
             Step::Hostname(name) => format!("sethostname {}", text(name)),
             Step::Domainname(name) => format!("setdomainname {}", text(name)),
             Step::HostPropagation { word, .. } => format!("mount_setattr / {word}"),
@@ -325,6 +330,9 @@ impl Plan {
         if let Some(maps) = &self.namespaces.maps {
             let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
             lines.push(parent("linux.uidMappings", act));
+        }
+        for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
+            lines.push(parent("linux.intelRdt", act));
         }
         for (host, inside) in &self.net_devices {
             lines.push(parent(
