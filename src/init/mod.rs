@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid};
 
@@ -28,6 +28,9 @@ use crate::sys::{Call, During, Fail, Outcome, process, settings};
 
 use hook::{Ending, Prepared};
 use wire::{Kind, Record};
+
+/// CLONE_NEWTIME of sched.h.
+const NEW_TIME: u64 = 0x80;
 
 /// The child's tools, made by the parent, and what the child acquires on its way.
 #[derive(Debug)]
@@ -277,14 +280,22 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
             settings::unshare(libc::CLONE_NEWCGROUP as u64).during(Call::Unshare)
         }
         Step::TimeNamespace { offsets } => {
-            settings::unshare(0x80 /* CLONE_NEWTIME */).during(Call::Unshare)?;
-            match offsets.is_empty() {
-                true => Ok(()),
-                false => identity::write_proc(scene.proc, c"self/timens_offsets", offsets.to_bytes(), true),
+            settings::unshare(NEW_TIME).during(Call::Unshare)?;
+            if !offsets.is_empty() {
+                identity::write_proc(scene.proc, c"self/timens_offsets", offsets.to_bytes(), true)?;
             }
+            enter_time_namespace(scene)
         }
         _ => Err(Errno::NOSYS).during(Call::Setns),
     }
+}
+
+/// unshare(2) makes a time namespace for later children only. Newer kernels enter it at execve(2) too (6.2 does,
+/// 5.19 does not); on older ones the program would silently run outside. setns(2) enters it on all that have it (5.6).
+fn enter_time_namespace(scene: &Scene<'_>) -> Outcome {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let made = openat(scene.proc, c"self/ns/time_for_children", flags, Mode::empty()).during(Call::Openat)?;
+    settings::setns(made.as_fd(), NEW_TIME).during(Call::Setns)
 }
 
 fn bring_loopback_up() -> Outcome {

@@ -5,6 +5,8 @@
 //! order of execution; `text` prints both.
 
 mod devices;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod mounts;
 mod namespaces;
