@@ -19,6 +19,7 @@ mod text;
 use std::ffi::CString;
 
 use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -278,6 +279,9 @@ fn process(
     }
     let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
+    if config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1") {
+        credentials.groups = None;
+    }
     if config.linux.seccomp.is_some() && !process.no_new_privileges {
         seccomp::keep_right_to_load(&mut credentials);
     }
