@@ -126,6 +126,9 @@ fn in_every_golden_plan_the_steps_that_protect_come_in_order() {
         before("linux.rootfsPropagation", " on itself");
         // Masks are made while the host's /dev/null is still in reach (CVE-2025-31133).
         before("  mask /", "pivot_root");
+        // /proc/self/fd leads to whatever is open (CVE-2024-21626).
+        before("pivot_root", "close every handle of the host");
+        before("close every handle of the host", "  chdir ");
         // The proof of the directory is worth something only as the user, below the final root (CVE-2024-21626).
         before("become ", "getcwd must lie below the root");
         before("report ready", "close all but stdio");
