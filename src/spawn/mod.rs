@@ -160,8 +160,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) ->
     };
     let parts = Parts { container: &container, record: &record, plan: &plan, tools: &tools, options, opener };
     let mut child = None;
-    let built =
-        remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut outside, &mut child));
+    let built = remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut outside, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),

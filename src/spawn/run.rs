@@ -85,9 +85,8 @@ fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
         _ => return Err(Error::invalid("run", "the child sent what is not a record")),
     }
     let text = made.container.record_text()?;
-    match Container::parse(&text) {
-        Some(record) => super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?,
-        None => {}
+    if let Some(record) = Container::parse(&text) {
+        super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?;
     }
     Ok(notify)
 }
