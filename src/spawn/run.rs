@@ -96,9 +96,8 @@ fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
             _ => return Err(Error::invalid("run", "the child sent what is not a record")),
         }
     }
-    match record {
-        Some(record) => super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?,
-        None => {}
+    if let Some(record) = record {
+        super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?;
     }
     Ok(notify)
 }

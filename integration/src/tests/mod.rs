@@ -17,6 +17,8 @@ mod mount_options;
 mod mount_refusals;
 mod mounts;
 mod namespaces;
+mod net_devices;
+mod notify;
 mod privileges;
 mod process;
 mod rootfs;
@@ -52,6 +54,8 @@ pub fn all() -> Vec<Case> {
         kernel::group(),
         seccomp::group(),
         namespaces::group(),
+        net_devices::group(),
+        notify::group(),
         rootfs::group(),
         mounts::group(),
         mount_refusals::group(),
