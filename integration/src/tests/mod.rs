@@ -23,6 +23,7 @@ mod rootfs;
 mod schema;
 mod seccomp;
 mod signals;
+mod stress;
 mod terminal;
 mod texts;
 mod verbs;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Case> {
         mount_refusals::group(),
         mount_options::group(),
         devices::group(),
+        stress::group(),
     ];
     groups.into_iter().flat_map(|group| group.cases).collect()
 }
