@@ -1,0 +1,119 @@
+//! The suite's own command line. Parses words; opens and runs nothing.
+
+use std::path::PathBuf;
+
+/// Which cgroup hierarchy the tested runtime sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A private mount of cgroup2 at /sys/fs/cgroup, its root a cgroup of the test's own.
+    V2,
+    /// The host's own mounts, whatever they are; containers go below one named cgroup.
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Tap,
+    Json,
+    Table,
+}
+
+/// What one invocation was asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub runtimes: Vec<PathBuf>,
+    pub filters: Vec<String>,
+    pub format: Format,
+    pub jobs: usize,
+    pub list: bool,
+    pub view: View,
+    /// Name of the runtime (the first one given) whose failures decide the exit status.
+    pub judge: Option<String>,
+    /// Factor on every time limit: emulated machines are slow.
+    pub time_scale: u32,
+    /// Keep the transcript of passed tests too.
+    pub verbose: bool,
+}
+
+pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--runtime PATH]… [--filter SUBSTRING]… \
+[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--verbose] [--list]";
+
+/// Turns the words after the program's name into [`Options`].
+pub fn parse(words: &[String]) -> Result<Options, String> {
+    let mut options = Options {
+        runtimes: Vec::new(),
+        filters: Vec::new(),
+        format: Format::Tap,
+        jobs: std::thread::available_parallelism().map_or(1, |count| count.get()),
+        list: false,
+        view: View::V2,
+        judge: None,
+        time_scale: 1,
+        verbose: false,
+    };
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let (flag, inline) = match word.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => (flag, Some(value.to_string())),
+            _ => (word.as_str(), None),
+        };
+        let mut value = || {
+            inline
+                .clone()
+                .or_else(|| rest.next().cloned())
+                .ok_or_else(|| format!("{flag} needs a value\n{USAGE}"))
+        };
+        match flag {
+            "--runtime" => options.runtimes.push(find_program(&value()?)?),
+            "--filter" => options.filters.push(value()?),
+            "--format" => options.format = parse_format(&value()?)?,
+            "--jobs" => options.jobs = parse_number(flag, &value()?)? as usize,
+            "--cgroup-view" => options.view = parse_view(&value()?)?,
+            "--judge" => options.judge = Some(value()?),
+            "--time-scale" => options.time_scale = parse_number(flag, &value()?)?,
+            "--list" => options.list = true,
+            "--verbose" => options.verbose = true,
+            _ => return Err(format!("unknown argument {word}\n{USAGE}")),
+        }
+    }
+    if options.runtimes.is_empty() && !options.list {
+        return Err(format!("no --runtime given\n{USAGE}"));
+    }
+    Ok(options)
+}
+
+fn parse_format(word: &str) -> Result<Format, String> {
+    match word {
+        "tap" => Ok(Format::Tap),
+        "json" => Ok(Format::Json),
+        "table" => Ok(Format::Table),
+        _ => Err(format!("--format is tap, json or table, not {word}")),
+    }
+}
+
+fn parse_view(word: &str) -> Result<View, String> {
+    match word {
+        "v2" => Ok(View::V2),
+        "host" => Ok(View::Host),
+        _ => Err(format!("--cgroup-view is v2 or host, not {word}")),
+    }
+}
+
+fn parse_number(flag: &str, word: &str) -> Result<u32, String> {
+    match word.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{flag} needs a number above zero, not {word}")),
+    }
+}
+
+/// A runtime is given as a path or as a name to look up in PATH.
+fn find_program(word: &str) -> Result<PathBuf, String> {
+    if word.contains('/') {
+        return std::fs::canonicalize(word).map_err(|error| format!("{word}: {error}"));
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .map(|directory| PathBuf::from(directory).join(word))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| format!("{word}: not found in PATH"))
+}

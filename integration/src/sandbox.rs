@@ -1,0 +1,185 @@
+//! Isolation of one test, in three stages, each a fresh copy of this binary:
+//! `outer` joins a cgroup of its own and unshares; `init` is PID 1 of the new PID namespace, mounts
+//! the private view and reaps; `body` runs the test. When `outer` dies, PID 1 dies by its parent-death
+//! signal and the kernel ends everything else. The host's mounts and cgroups are never written,
+//! but for one cgroup below our own, which the runner removes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getppid};
+
+use crate::options::View;
+use crate::trial;
+
+/// What a staged copy has to know; passed on as words.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub test: String,
+    pub runtime: PathBuf,
+    pub preload: Option<PathBuf>,
+    pub view: View,
+    pub time_scale: u32,
+    /// Name of the test's own cgroup, unique on the host.
+    pub cgroup: String,
+}
+
+impl Order {
+    /// The command that starts `stage` of this order.
+    pub fn command(&self, stage: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        let view = if self.view == View::V2 { "v2" } else { "host" };
+        command
+            .args(["--stage", stage, &self.test])
+            .arg(&self.runtime)
+            .args([view, &self.time_scale.to_string(), &self.cgroup]);
+        command.args(&self.preload);
+        command
+    }
+
+    fn parse(words: &[String]) -> Option<Order> {
+        let [test, runtime, view, scale, cgroup, rest @ ..] = words else {
+            return None;
+        };
+        Some(Order {
+            test: test.clone(),
+            runtime: PathBuf::from(runtime),
+            preload: rest.first().map(PathBuf::from),
+            view: if view == "v2" { View::V2 } else { View::Host },
+            time_scale: scale.parse().ok()?,
+            cgroup: cgroup.clone(),
+        })
+    }
+}
+
+/// Entry of a staged copy: `STAGE TEST RUNTIME VIEW SCALE CGROUP [PRELOAD]`.
+pub fn enter(words: &[String]) -> ExitCode {
+    let Some((stage, order)) = words
+        .split_first()
+        .and_then(|(stage, rest)| Some((stage, Order::parse(rest)?)))
+    else {
+        eprintln!("--stage is for the suite's own use");
+        return ExitCode::from(2);
+    };
+    let done = match stage.as_str() {
+        "outer" => outer(&order),
+        "init" => init(&order),
+        _ => return trial::perform(&order),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("sandbox stage {stage}: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Joins the test's cgroup, unshares, and waits for PID 1.
+fn outer(order: &Order) -> io::Result<u8> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    let mut flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNET;
+    let own = own_cgroup_directory(&order.cgroup);
+    if let (View::V2, Some(own)) = (order.view, &own) {
+        fs::create_dir(own)?;
+        fs::write(own.join("cgroup.procs"), "0")?;
+        flags |= CloneFlags::CLONE_NEWCGROUP;
+        unshare(flags)?;
+        // A cgroup with processes of its own cannot hand controllers down (cgroup v2's "no internal
+        // processes" rule), and it is the root of what the runtime sees: move into a leaf.
+        let leaf = own.join("harness");
+        fs::create_dir(&leaf)?;
+        fs::write(leaf.join("cgroup.procs"), "0")?;
+    } else {
+        unshare(flags)?;
+    }
+    let status = order.command("init").status()?;
+    Ok(status.code().map_or(4, |code| code as u8))
+}
+
+/// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
+fn init(order: &Order) -> io::Result<u8> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != Pid::from_raw(0) {
+        return Err(io::Error::other("not PID 1 of a new PID namespace"));
+    }
+    mount_private_view(order.view)?;
+    let body = order.command("body").spawn()?;
+    loop {
+        match waitpid(None, None)? {
+            WaitStatus::Exited(pid, code) if pid.as_raw() as u32 == body.id() => {
+                return Ok(code as u8);
+            }
+            WaitStatus::Signaled(pid, _, _) if pid.as_raw() as u32 == body.id() => return Ok(5),
+            _ => {}
+        }
+    }
+}
+
+fn mount_private_view(view: View) -> io::Result<()> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?;
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )?;
+    if view == View::V2 {
+        // Nested mounts have to go first: a hybrid host has one a controller below a tmpfs.
+        for point in mount_points_below(Path::new("/sys/fs/cgroup"))?
+            .iter()
+            .rev()
+        {
+            umount2(point, MntFlags::MNT_DETACH)?;
+        }
+        mount(
+            Some("cgroup2"),
+            "/sys/fs/cgroup",
+            Some("cgroup2"),
+            MsFlags::empty(),
+            none,
+        )?;
+    }
+    Ok(())
+}
+
+/// Mount points at or below `top`, in mount order.
+pub fn mount_points_below(top: &Path) -> io::Result<Vec<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
+    Ok(points.filter(|point| point.starts_with(top)).collect())
+}
+
+/// Where the host mounts cgroup2, if anywhere.
+pub fn cgroup2_mount() -> Option<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    table.lines().find_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let point = front.split(' ').nth(4)?;
+        back.starts_with("cgroup2 ").then(|| PathBuf::from(point))
+    })
+}
+
+/// The directory `name` below the cgroup2 cgroup that this process is in.
+pub fn own_cgroup_directory(name: &str) -> Option<PathBuf> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(cgroup2_mount()?.join(own).join(name))
+}

@@ -1,0 +1,448 @@
+//! config-linux.md#control-groups: placement, limits, clean-up.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::case::{Group, Outcome, skip};
+use crate::options::View;
+use crate::trial::Trial;
+use crate::{ensure, equal};
+
+pub fn group() -> Group {
+    let mut group = Group::new("cgroups", "config-linux.md#cgroups-path");
+    placement(&mut group);
+    limits(&mut group);
+    absent_controllers(&mut group);
+    mounts(&mut group);
+    group
+}
+
+/// The container's directory on the cgroup2 hierarchy.
+fn directory(t: &Trial) -> Outcome<PathBuf> {
+    if t.view != View::V2 {
+        return skip("requires --cgroup-view v2");
+    }
+    Ok(PathBuf::from(format!(
+        "/sys/fs/cgroup{}/{}",
+        t.cgroup_base(),
+        t.id
+    )))
+}
+
+fn requires_controller(name: &str) -> Outcome {
+    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    if list.split_whitespace().any(|controller| controller == name) {
+        Ok(())
+    } else {
+        skip(format!("requires controller {name} on cgroup2"))
+    }
+}
+
+fn own_unified(text: &str) -> &str {
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or_default()
+}
+
+fn placement(group: &mut Group) {
+    group.add("the_process_is_in_the_configured_cgroup", |t| {
+        directory(t)?;
+        t.sleeper()?;
+        let pid = t.pid()?;
+        let path = format!("{}/{}", t.cgroup_base(), t.id);
+        equal!(
+            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?),
+            path,
+            "cgroup of the process"
+        );
+        Ok(())
+    });
+    group.add("a_created_container_is_in_its_cgroup_before_start", |t| {
+        let directory = directory(t)?;
+        t.create()?;
+        equal!(
+            fs::read_to_string(directory.join("cgroup.procs"))?.trim(),
+            t.pid()?.to_string(),
+            "cgroup.procs"
+        );
+        Ok(())
+    });
+    group.add("children_are_in_the_cgroup_too", |t| {
+        let directory = directory(t)?;
+        t.sh("sleep 1000 & sleep 1000 & echo ready > /out/ready; wait");
+        t.create_started()?;
+        t.wait_for_file(t.rootfs().join("out/ready"))?;
+        equal!(
+            fs::read_to_string(directory.join("cgroup.procs"))?
+                .lines()
+                .count(),
+            3,
+            "processes"
+        );
+        Ok(())
+    });
+    group.add("delete_removes_the_cgroup", |t| {
+        let directory = directory(t)?;
+        t.create_started()?;
+        t.wait_for_status("stopped")?;
+        t.delete()?;
+        ensure!(
+            !directory.exists(),
+            "{} is still there",
+            directory.display()
+        );
+        Ok(())
+    });
+    group.add("a_nested_path_is_made", |t| {
+        directory(t)?;
+        let path = format!("{}/deep/er/{}", t.cgroup_base(), t.id);
+        t.set("/linux/cgroupsPath", json!(path));
+        t.sleeper()?;
+        let pid = t.pid()?;
+        equal!(
+            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?),
+            path,
+            "cgroup of the process"
+        );
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        // Parents are shared with other containers, so a runtime may leave them.
+        for parent in ["deep/er", "deep"] {
+            let parent = format!("/sys/fs/cgroup{}/{parent}", t.cgroup_base());
+            if std::path::Path::new(&parent).exists() {
+                fs::remove_dir(parent)?;
+            }
+        }
+        Ok(())
+    });
+    group.add("a_missing_cgroups_path_is_fine", |t| {
+        t.remove("/linux/cgroupsPath");
+        t.sleeper()?;
+        let pid = t.pid()?;
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        ensure!(
+            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?) != own_unified(&own)
+                || t.view == View::Host,
+            "no cgroup of its own"
+        );
+        Ok(())
+    });
+    group.add("two_containers_have_two_cgroups", |t| {
+        let first = directory(t)?;
+        t.sleeper()?;
+        t.switch_id("trial-2");
+        let second = directory(t)?;
+        t.sleeper()?;
+        for place in [first, second] {
+            equal!(
+                fs::read_to_string(place.join("cgroup.procs"))?
+                    .lines()
+                    .count(),
+                1,
+                "processes in {}",
+                place.display()
+            );
+        }
+        Ok(())
+    });
+    group.add("sub_cgroups_made_inside_go_with_the_container", |t| {
+        let directory = directory(t)?;
+        t.sleeper()?;
+        fs::create_dir(directory.join("sub"))?;
+        fs::create_dir(directory.join("sub/sub"))?;
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        ensure!(
+            !directory.exists(),
+            "{} is still there",
+            directory.display()
+        );
+        Ok(())
+    });
+    group.add("processes_in_sub_cgroups_are_ended_by_delete_force", |t| {
+        let directory = directory(t)?;
+        t.drop_namespace("pid");
+        t.sh("sleep 1000 & echo $! > /out/pid; wait");
+        t.create_started()?;
+        let pid = t.wait_for_file(t.rootfs().join("out/pid"))?;
+        fs::create_dir(directory.join("sub"))?;
+        fs::write(directory.join("sub/cgroup.procs"), pid.trim())?;
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        ensure!(
+            !directory.exists(),
+            "{} is still there",
+            directory.display()
+        );
+        Ok(())
+    });
+    group.citing("config-linux.md#control-groups");
+    group.add("a_frozen_cgroup_does_not_hang_create", |t| {
+        let directory = directory(t)?;
+        fs::create_dir(&directory)?;
+        fs::write(directory.join("cgroup.freeze"), "1")?;
+        // An error, or a thaw, are both fine: only hanging is not.
+        t.write_config()?;
+        let done = t.create_with(&[]);
+        if directory.exists() {
+            fs::write(directory.join("cgroup.freeze"), "0")?;
+        }
+        done?;
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?;
+        if directory.exists() {
+            fs::remove_dir(directory)?;
+        }
+        Ok(())
+    });
+}
+
+/// Creates with these resources and reads a control file.
+fn control_file(t: &mut Trial, resources: Value, file: &str) -> Outcome<String> {
+    let directory = directory(t)?;
+    for (key, value) in resources.as_object().into_iter().flatten() {
+        t.set(&format!("/linux/resources/{key}"), value.clone());
+    }
+    t.create()?;
+    Ok(fs::read_to_string(directory.join(file))?.trim().to_string())
+}
+
+fn limits(group: &mut Group) {
+    for (section, controller, resources, file, wanted) in [
+        (
+            "config-linux.md#pids",
+            "pids",
+            json!({"pids": {"limit": 77}}),
+            "pids.max",
+            "77",
+        ),
+        (
+            "config-linux.md#pids",
+            "pids",
+            json!({"pids": {"limit": -1}}),
+            "pids.max",
+            "max",
+        ),
+        (
+            "config-linux.md#memory",
+            "memory",
+            json!({"memory": {"limit": 104_857_600}}),
+            "memory.max",
+            "104857600",
+        ),
+        (
+            "config-linux.md#memory",
+            "memory",
+            json!({"memory": {"limit": -1}}),
+            "memory.max",
+            "max",
+        ),
+        (
+            "config-linux.md#memory",
+            "memory",
+            json!({"memory": {"limit": 104_857_600, "swap": 209_715_200}}),
+            "memory.swap.max",
+            "104857600",
+        ),
+        (
+            "config-linux.md#memory",
+            "memory",
+            json!({"memory": {"reservation": 52_428_800}}),
+            "memory.low",
+            "52428800",
+        ),
+        (
+            "config-linux.md#cpu",
+            "cpu",
+            json!({"cpu": {"quota": 50_000, "period": 100_000}}),
+            "cpu.max",
+            "50000 100000",
+        ),
+        (
+            "config-linux.md#cpu",
+            "cpu",
+            json!({"cpu": {"quota": -1, "period": 100_000}}),
+            "cpu.max",
+            "max 100000",
+        ),
+        (
+            "config-linux.md#cpu",
+            "cpuset",
+            json!({"cpu": {"cpus": "0"}}),
+            "cpuset.cpus",
+            "0",
+        ),
+        (
+            "config-linux.md#cpu",
+            "cpuset",
+            json!({"cpu": {"mems": "0"}}),
+            "cpuset.mems",
+            "0",
+        ),
+        (
+            "config-linux.md#unified",
+            "pids",
+            json!({"unified": {"pids.max": "55"}}),
+            "pids.max",
+            "55",
+        ),
+        (
+            "config-linux.md#unified",
+            "memory",
+            json!({"unified": {"memory.high": "104857600"}}),
+            "memory.high",
+            "104857600",
+        ),
+        (
+            "config-linux.md#huge-page-limits",
+            "hugetlb",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}),
+            "hugetlb.2MB.max",
+            "4194304",
+        ),
+    ] {
+        group.citing(section);
+        let name = format!(
+            "{}_{}",
+            file.replace('.', "_"),
+            wanted.replace([' ', '-'], "_")
+        );
+        let name = if section.ends_with("unified") {
+            format!("unified_{name}")
+        } else {
+            name
+        };
+        group.add(name, move |t| {
+            requires_controller(controller)?;
+            if !["memory.swap.max", "hugetlb.2MB.max"].contains(&file) || control_exists(file) {
+                equal!(control_file(t, resources.clone(), file)?, wanted, "{file}");
+                return Ok(());
+            }
+            skip(format!("requires the control file {file}"))
+        });
+    }
+    group.citing("config-linux.md#pids");
+    group.add("a_pids_limit_is_enforced", |t| {
+        requires_controller("pids")?;
+        t.set("/linux/resources/pids", json!({"limit": 5}));
+        t.sh("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1; wait");
+        ensure!(
+            t.run()?.stdout.contains("can't fork"),
+            "eight children under a limit of five"
+        );
+        Ok(())
+    });
+}
+
+/// Whether a fresh cgroup has this file: some kernels lack swap accounting or huge pages.
+fn control_exists(file: &str) -> bool {
+    let probe = PathBuf::from("/sys/fs/cgroup/probe");
+    // Where the probe cannot be made the limit cannot be set either, and the test says so.
+    for controller in ["+memory", "+hugetlb"] {
+        drop(fs::write(
+            "/sys/fs/cgroup/cgroup.subtree_control",
+            controller,
+        ));
+    }
+    let there = fs::create_dir(&probe).is_ok() && probe.join(file).exists();
+    drop(fs::remove_dir(probe));
+    there
+}
+
+fn absent_controllers(group: &mut Group) {
+    group.citing("config-linux.md#unified");
+    group.add("a_unified_key_of_an_unknown_controller_is_refused", |t| {
+        t.set(
+            "/linux/resources/unified",
+            json!({"nosuchcontroller.max": "1"}),
+        );
+        t.run_refused()?;
+        Ok(())
+    });
+    group.citing("runtime.md#create");
+    for (controller, resources) in [
+        ("pids", json!({"limit": 50})),
+        ("memory", json!({"limit": 104_857_600})),
+        ("cpu", json!({"quota": 50_000, "period": 100_000})),
+    ] {
+        let resources = resources.clone();
+        group.add(
+            format!("a_{controller}_limit_without_the_controller_is_refused"),
+            move |t| {
+                directory(t)?;
+                if requires_controller(controller).is_ok() {
+                    return skip(format!(
+                        "requires a cgroup2 hierarchy without controller {controller}"
+                    ));
+                }
+                t.set(&format!("/linux/resources/{controller}"), resources.clone());
+                t.run_refused()?;
+                Ok(())
+            },
+        );
+    }
+    let why = "both peers ask for the controller to write `max`; config-linux.md#pids and #memory: -1 is no limit, so nothing is to be applied";
+    for (name, resources) in [
+        ("no_pids_limit", json!({"pids": {"limit": -1}})),
+        (
+            "no_memory_limit",
+            json!({"memory": {"limit": -1, "swap": -1}}),
+        ),
+        ("no_cpu_quota", json!({"cpu": {"quota": -1}})),
+        (
+            "empty_sections",
+            json!({"memory": {}, "cpu": {}, "blockIO": {}}),
+        ),
+    ] {
+        let body = move |t: &mut Trial| -> Outcome {
+            for (key, value) in resources.as_object().into_iter().flatten() {
+                t.set(&format!("/linux/resources/{key}"), value.clone());
+            }
+            equal!(t.run_sh("echo here")?, "here\n", "output");
+            Ok(())
+        };
+        let case = format!("{name}_needs_no_controller");
+        if ["no_pids_limit", "no_memory_limit"].contains(&name) {
+            group.add_beyond_peers(why, case, body);
+        } else {
+            group.add(case, body);
+        }
+    }
+    group.add("no_resources_at_all_is_fine", |t| {
+        t.remove("/linux/resources");
+        equal!(t.run_sh("echo here")?, "here\n", "output");
+        Ok(())
+    });
+}
+
+fn mounts(group: &mut Group) {
+    group.citing("config-linux.md#namespaces");
+    group.add(
+        "a_writable_cgroup_mount_lets_the_container_make_sub_cgroups",
+        |t| {
+            directory(t)?;
+            for mount in t.config["mounts"].as_array_mut().into_iter().flatten() {
+                if mount["destination"] == "/sys/fs/cgroup" {
+                    mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+                }
+            }
+            equal!(
+                t.run_sh("mkdir /sys/fs/cgroup/sub && ls -d /sys/fs/cgroup/sub/cgroup.procs")?,
+                "/sys/fs/cgroup/sub/cgroup.procs\n",
+                "file"
+            );
+            Ok(())
+        },
+    );
+    group.add("the_cgroup_mount_shows_the_containers_own_cgroup", |t| {
+        directory(t)?;
+        equal!(
+            t.run_sh("grep -c ^1$ /sys/fs/cgroup/cgroup.procs")?,
+            "1\n",
+            "lines of cgroup.procs that name process 1"
+        );
+        Ok(())
+    });
+}

@@ -1,0 +1,508 @@
+//! config.md#mounts: kinds of mounts, their sources and destinations.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use serde_json::json;
+
+use crate::case::{Group, Outcome};
+use crate::mountinfo;
+use crate::trial::Trial;
+use crate::{ensure, equal};
+
+pub fn group() -> Group {
+    let mut group = Group::new("mounts", "config.md#mounts");
+    default_mounts(&mut group);
+    sources(&mut group);
+    destinations(&mut group);
+    symlinked_destinations(&mut group);
+    refusals(&mut group);
+    tmpcopyup(&mut group);
+    others(&mut group);
+    group
+}
+
+fn default_mounts(group: &mut Group) {
+    group.citing("config-linux.md#default-filesystems");
+    for (point, kind) in [
+        ("/proc", "proc"),
+        ("/sys", "sysfs"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/shm", "tmpfs"),
+        ("/dev/mqueue", "mqueue"),
+    ] {
+        group.add(
+            format!("{}_is_{kind}", point[1..].replace('/', "_")),
+            move |t| {
+                let table = mountinfo::of_container(t)?;
+                equal!(mountinfo::at(&table, point)?.kind, kind, "type of {point}");
+                Ok(())
+            },
+        );
+    }
+    group.add("devpts_is_a_new_instance", |t| {
+        equal!(t.run_sh("ls /dev/pts")?, "ptmx\n", "entries of /dev/pts");
+        Ok(())
+    });
+    group.add("devpts_options_are_honoured", |t| {
+        let table = mountinfo::of_container(t)?;
+        let found = mountinfo::at(&table, "/dev/pts")?;
+        for option in ["gid=5", "mode=620", "ptmxmode=666"] {
+            ensure!(
+                found.super_has(option),
+                "{option} is missing from {:?}",
+                found.super_options
+            );
+        }
+        Ok(())
+    });
+    group.add("sysfs_is_read_only_as_configured", |t| {
+        let table = mountinfo::of_container(t)?;
+        ensure!(mountinfo::at(&table, "/sys")?.has("ro"), "/sys is writable");
+        Ok(())
+    });
+    group.add("proc_shows_only_the_containers_processes", |t| {
+        equal!(
+            t.run_sh("ls -d /proc/[0-9]* | wc -l")?
+                .trim()
+                .parse::<u32>()?
+                < 5,
+            true,
+            "few processes"
+        );
+        Ok(())
+    });
+    group.add("a_cgroup_mount_shows_a_hierarchy", |t| {
+        let out = t.run_sh("ls /sys/fs/cgroup")?;
+        ensure!(!out.trim().is_empty(), "/sys/fs/cgroup is empty");
+        let table = mountinfo::of_container(t)?;
+        ensure!(
+            mountinfo::at(&table, "/sys/fs/cgroup")?.has("ro"),
+            "/sys/fs/cgroup is writable"
+        );
+        Ok(())
+    });
+    group.citing("config.md#mounts");
+    group.add("no_mounts_at_all_is_fine", |t| {
+        t.set("/mounts", json!([]));
+        t.remove("/linux/maskedPaths");
+        t.remove("/linux/readonlyPaths");
+        equal!(t.run_sh("echo here")?, "here\n", "output");
+        Ok(())
+    });
+    group.add_beyond_peers(
+        "crun 1.8.1 wants the block and runc 1.1.5 a /proc; config.md#mounts: OPTIONAL",
+        "an_absent_mounts_list_is_fine",
+        |t| {
+            t.remove("/mounts");
+            t.remove("/linux/maskedPaths");
+            t.remove("/linux/readonlyPaths");
+            equal!(t.run_sh("echo here")?, "here\n", "output");
+            Ok(())
+        },
+    );
+}
+
+fn source_with_file(t: &Trial) -> Outcome<std::path::PathBuf> {
+    let source = t.scratch.join("source");
+    fs::create_dir_all(&source)?;
+    fs::write(source.join("file"), "content\n")?;
+    Ok(source)
+}
+
+fn sources(group: &mut Group) {
+    group.add("bind_shows_the_sources_files", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/mnt", "bind", source, &["bind"]);
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("bind_of_a_single_file", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/etc/hosts", "bind", source.join("file"), &["bind", "ro"]);
+        equal!(t.run_sh("cat /etc/hosts")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("bind_of_a_file_over_an_existing_file", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/etc/passwd", "bind", source.join("file"), &["bind"]);
+        equal!(t.run_sh("cat /etc/passwd")?, "content\n", "the file");
+        ensure!(
+            fs::read_to_string(t.rootfs().join("etc/passwd"))?.starts_with("root:"),
+            "the image's file changed"
+        );
+        Ok(())
+    });
+    group.add("writes_through_a_bind_reach_the_source", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/mnt", "bind", &source, &["bind", "rw"]);
+        t.run_sh("echo new > /mnt/made")?;
+        equal!(
+            fs::read_to_string(source.join("made"))?,
+            "new\n",
+            "the written file"
+        );
+        Ok(())
+    });
+    group.add("a_relative_source_is_relative_to_the_bundle", |t| {
+        fs::create_dir(t.bundle.join("data"))?;
+        fs::write(t.bundle.join("data/file"), "content\n")?;
+        t.mount("/mnt", "bind", "data", &["bind"]);
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("the_type_of_a_bind_mount_is_a_dummy", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/mnt", "none", source, &["rbind"]);
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("a_bind_mount_needs_no_type", |t| {
+        let source = source_with_file(t)?;
+        t.push(
+            "/mounts",
+            json!({"destination": "/mnt", "source": source, "options": ["rbind"]}),
+        );
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("a_device_can_be_bound", |t| {
+        t.mount("/dev/my-null", "bind", "/dev/null", &["bind"]);
+        equal!(
+            t.run_sh("echo x > /dev/my-null; stat -c %t:%T /dev/my-null")?,
+            "1:3\n",
+            "the device"
+        );
+        Ok(())
+    });
+    group.add("a_source_that_is_a_symlink_is_followed", |t| {
+        let source = source_with_file(t)?;
+        symlink(source, t.scratch.join("link"))?;
+        t.mount("/mnt", "bind", t.scratch.join("link"), &["bind"]);
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("overlay_merges_its_layers", |t| {
+        for layer in ["lower", "upper", "work"] {
+            fs::create_dir(t.scratch.join(layer))?;
+        }
+        fs::write(t.scratch.join("lower/a"), "lower\n")?;
+        fs::write(t.scratch.join("upper/b"), "upper\n")?;
+        let at = |layer: &str| t.scratch.join(layer).display().to_string();
+        let options = [
+            format!("lowerdir={}", at("lower")),
+            format!("upperdir={}", at("upper")),
+            format!("workdir={}", at("work")),
+        ];
+        let words: Vec<&str> = options.iter().map(String::as_str).collect();
+        t.mount("/mnt", "overlay", "overlay", &words);
+        equal!(
+            t.run_sh("cat /mnt/a /mnt/b; echo new > /mnt/c")?,
+            "lower\nupper\n",
+            "files"
+        );
+        equal!(
+            fs::read_to_string(t.scratch.join("upper/c"))?,
+            "new\n",
+            "the upper layer"
+        );
+        Ok(())
+    });
+    group.add("the_source_of_a_tmpfs_is_only_its_name", |t| {
+        t.mount("/mnt", "tmpfs", "my-name", &[]);
+        let table = mountinfo::of_container(t)?;
+        equal!(
+            mountinfo::at(&table, "/mnt")?.source,
+            "my-name",
+            "source in mountinfo"
+        );
+        Ok(())
+    });
+    group.add("a_tmpfs_needs_no_source_and_no_options", |t| {
+        t.push("/mounts", json!({"destination": "/mnt", "type": "tmpfs"}));
+        let table = mountinfo::of_container(t)?;
+        equal!(mountinfo::at(&table, "/mnt")?.kind, "tmpfs", "type");
+        Ok(())
+    });
+}
+
+fn destinations(group: &mut Group) {
+    group.add("a_missing_directory_is_made", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/new/deep/path", "bind", source, &["bind"]);
+        equal!(
+            t.run_sh("cat /new/deep/path/file")?,
+            "content\n",
+            "the file"
+        );
+        Ok(())
+    });
+    group.add("a_missing_file_is_made", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/new/deep/file", "bind", source.join("file"), &["bind"]);
+        equal!(t.run_sh("cat /new/deep/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("a_relative_destination_is_relative_to_the_root", |t| {
+        let source = source_with_file(t)?;
+        t.mount("mnt", "bind", source, &["bind"]);
+        t.set("/process/cwd", json!("/tmp"));
+        equal!(t.run_sh("cat /mnt/file")?, "content\n", "the file");
+        Ok(())
+    });
+    group.add("mounts_are_made_in_the_listed_order", |t| {
+        t.mount("/mnt", "tmpfs", "first", &[]);
+        t.mount("/mnt/sub", "tmpfs", "second", &[]);
+        t.mount("/mnt/sub/sub", "tmpfs", "third", &[]);
+        let table = mountinfo::of_container(t)?;
+        equal!(
+            mountinfo::at(&table, "/mnt/sub")?.source,
+            "second",
+            "source of /mnt/sub"
+        );
+        equal!(
+            mountinfo::at(&table, "/mnt/sub/sub")?.source,
+            "third",
+            "source of /mnt/sub/sub"
+        );
+        Ok(())
+    });
+    group.add("a_later_mount_covers_an_earlier_one", |t| {
+        t.mount("/mnt", "tmpfs", "first", &[]);
+        t.mount("/mnt", "tmpfs", "second", &[]);
+        let table = mountinfo::of_container(t)?;
+        equal!(
+            mountinfo::at(&table, "/mnt")?.source,
+            "second",
+            "topmost mount"
+        );
+        Ok(())
+    });
+    group.add("a_trailing_slash_is_harmless", |t| {
+        t.mount("/mnt/", "tmpfs", "tmpfs", &[]);
+        let table = mountinfo::of_container(t)?;
+        mountinfo::at(&table, "/mnt")?;
+        Ok(())
+    });
+    group.add("dots_in_a_destination_are_resolved", |t| {
+        t.mount("/tmp/./../mnt", "tmpfs", "tmpfs", &[]);
+        let table = mountinfo::of_container(t)?;
+        mountinfo::at(&table, "/mnt")?;
+        Ok(())
+    });
+    group.add("dots_do_not_lead_out_of_the_root", |t| {
+        t.mount("/../../../mnt", "tmpfs", "tmpfs", &[]);
+        let table = mountinfo::of_container(t)?;
+        mountinfo::at(&table, "/mnt")?;
+        Ok(())
+    });
+    group.add("destinations_with_spaces_work", |t| {
+        t.mount("/mnt/with space", "tmpfs", "tmpfs", &[]);
+        equal!(
+            t.run_sh("touch '/mnt/with space/f' && ls '/mnt/with space'")?,
+            "f\n",
+            "files"
+        );
+        Ok(())
+    });
+}
+
+fn symlinked_destinations(group: &mut Group) {
+    for (name, target) in [
+        ("an_absolute_symlink", "/target"),
+        ("a_relative_symlink", "target"),
+        ("a_symlink_with_dots", "../../../../target"),
+    ] {
+        group.add(format!("{name}_stays_inside_the_root"), move |t| {
+            fs::create_dir(t.rootfs().join("target"))?;
+            symlink(target, t.rootfs().join("link"))?;
+            t.mount("/link", "tmpfs", "inside", &[]);
+            let table = mountinfo::of_container(t)?;
+            equal!(
+                mountinfo::at(&table, "/target")?.source,
+                "inside",
+                "mount at the link's target"
+            );
+            Ok(())
+        });
+    }
+    group.add(
+        "a_symlink_to_a_host_directory_does_not_reach_the_host",
+        |t| {
+            let outside = t.scratch.join("outside");
+            fs::create_dir(&outside)?;
+            symlink(&outside, t.rootfs().join("link"))?;
+            let source = source_with_file(t)?;
+            t.mount("/link/made", "bind", source, &["bind"]);
+            // Refusing the link and following it inside the root are both safe.
+            t.sh("true");
+            t.run()?;
+            equal!(
+                fs::read_dir(&outside)?.count(),
+                0,
+                "entries made outside the root"
+            );
+            Ok(())
+        },
+    );
+    group.add("a_symlink_in_the_middle_is_resolved_inside", |t| {
+        fs::create_dir(t.rootfs().join("real"))?;
+        symlink("/real", t.rootfs().join("alias"))?;
+        t.mount("/alias/sub", "tmpfs", "inside", &[]);
+        let table = mountinfo::of_container(t)?;
+        mountinfo::at(&table, "/real/sub")?;
+        Ok(())
+    });
+    group.add("a_dangling_symlink_stays_inside_the_root", |t| {
+        symlink("/not-there-yet", t.rootfs().join("link"))?;
+        t.mount("/link", "tmpfs", "inside", &[]);
+        let done = {
+            t.sh("cat /proc/self/mountinfo");
+            t.run()?
+        };
+        ensure!(
+            !std::path::Path::new("/not-there-yet").exists(),
+            "a directory was made on the host"
+        );
+        if done.succeeded() {
+            mountinfo::at(&mountinfo::parse(&done.stdout), "/not-there-yet")?;
+        }
+        Ok(())
+    });
+}
+
+fn refusals(group: &mut Group) {
+    group.citing("runtime.md#create");
+    group.add("a_missing_bind_source_is_refused", |t| {
+        t.mount("/mnt", "bind", "/no/such/source", &["bind"]);
+        t.run_refused()?;
+        Ok(())
+    });
+    group.add("an_unknown_file_system_is_refused", |t| {
+        t.mount("/mnt", "no-such-fs", "none", &[]);
+        t.run_refused()?;
+        Ok(())
+    });
+    group.add("a_directory_cannot_cover_a_file", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/etc/passwd", "bind", source, &["bind"]);
+        t.run_refused()?;
+        Ok(())
+    });
+    group.add("a_file_cannot_cover_a_directory", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/mnt", "bind", source.join("file"), &["bind"]);
+        t.run_refused()?;
+        Ok(())
+    });
+    group.add("a_missing_destination_is_refused", |t| {
+        t.push("/mounts", json!({"type": "tmpfs", "source": "tmpfs"}));
+        t.run_refused()?;
+        Ok(())
+    });
+    group.add(
+        "a_proc_mount_away_from_proc_with_a_symlink_is_not_followed_to_the_host",
+        |t| {
+            fs::remove_dir(t.rootfs().join("proc"))?;
+            symlink("/tmp", t.rootfs().join("proc"))?;
+            // CVE-2019-16884, CVE-2023-27561: a rootfs whose /proc is a symlink must not be mounted over.
+            t.sh("echo payload-has-run");
+            t.run()?.refused()?;
+            Ok(())
+        },
+    );
+}
+
+fn tmpcopyup(group: &mut Group) {
+    group.citing("config.md#linux-mount-options");
+    group.add("tmpcopyup_copies_the_directory", |t| {
+        fs::write(t.rootfs().join("mnt/seed"), "seed\n")?;
+        t.mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup"]);
+        equal!(
+            t.run_sh("cat /mnt/seed; echo new > /mnt/new")?,
+            "seed\n",
+            "the copied file"
+        );
+        ensure!(
+            !t.rootfs().join("mnt/new").exists(),
+            "a write reached the image"
+        );
+        Ok(())
+    });
+    group.add("tmpcopyup_keeps_modes_and_links", |t| {
+        let place = t.rootfs().join("mnt");
+        fs::create_dir(place.join("dir"))?;
+        fs::write(place.join("dir/file"), "x")?;
+        fs::set_permissions(place.join("dir/file"), fs::Permissions::from_mode(0o640))?;
+        symlink("dir/file", place.join("link"))?;
+        t.mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup"]);
+        equal!(
+            t.run_sh("stat -c %a /mnt/dir/file; readlink /mnt/link")?,
+            "640\ndir/file\n",
+            "mode and link"
+        );
+        Ok(())
+    });
+    group.add("tmpcopyup_on_an_empty_directory", |t| {
+        t.mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup", "mode=755"]);
+        equal!(t.run_sh("ls /mnt | wc -l")?.trim(), "0", "entries");
+        Ok(())
+    });
+}
+
+fn others(group: &mut Group) {
+    group.citing("config.md#mounts");
+    group.add("the_mount_table_of_the_host_does_not_change", |t| {
+        let before = fs::read_to_string("/proc/self/mountinfo")?;
+        t.mount("/mnt", "tmpfs", "tmpfs", &[]);
+        t.sleeper()?;
+        equal!(
+            fs::read_to_string("/proc/self/mountinfo")?,
+            before,
+            "mount table while the container runs"
+        );
+        Ok(())
+    });
+    group.add("host_mounts_are_not_visible_inside", |t| {
+        let table = mountinfo::of_container(t)?;
+        let strange: Vec<&str> = table
+            .iter()
+            .map(|mount| mount.point.as_str())
+            .filter(|point| point.starts_with("/run"))
+            .collect();
+        ensure!(strange.is_empty(), "host mounts are visible: {strange:?}");
+        Ok(())
+    });
+    group.add("fifty_binds_work", |t| {
+        let source = source_with_file(t)?;
+        for index in 0..50 {
+            t.mount(&format!("/mnt/{index}"), "bind", &source, &["bind", "ro"]);
+        }
+        equal!(
+            t.run_sh("cat /mnt/*/file | wc -l")?.trim(),
+            "50",
+            "binds that show the file"
+        );
+        Ok(())
+    });
+    group.citing("config.md#posix-platform-mounts");
+    group.add("an_idmapped_bind_shows_mapped_owners", |t| {
+            let source = source_with_file(t)?;
+            let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+            t.push(
+                "/mounts",
+                json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"],
+                       "uidMappings": map, "gidMappings": map}),
+            );
+            equal!(t.run_sh("stat -c %u:%g /mnt/file")?, "1000:1000\n", "owner seen through the mount");
+            Ok(())
+        });
+    group.citing("config.md#linux-mount-options");
+    group.add_beyond_peers("runc 1.1.5 ignores idmap and crun 1.8.1 leaves its cgroup; config.md#linux-mount-options: `an error MUST be returned`", "idmap_without_any_mapping_is_refused", |t| {
+        let source = source_with_file(t)?;
+        t.mount("/mnt", "bind", source, &["bind", "idmap"]);
+        t.run_refused()?;
+        Ok(())
+    });
+}

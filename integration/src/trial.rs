@@ -1,0 +1,425 @@
+//! One test's run: its bundle, its configuration, the runtime under test, and what is left afterwards.
+//! Lives in the `body` stage only, inside the private namespaces that `sandbox` made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bundle;
+use crate::call::{Call, Done, Live, eventually};
+use crate::case::{Outcome, Stop, fail};
+use crate::leftovers::Baseline;
+use crate::options::View;
+use crate::sandbox::Order;
+
+/// Limit of one call of the runtime.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+const HOME: &str = "/run/xbt";
+const ID: &str = "trial-1";
+
+#[derive(Debug)]
+pub struct Trial {
+    pub runtime: PathBuf,
+    pub view: View,
+    /// OCI bundle directory.
+    pub bundle: PathBuf,
+    /// The runtime's --root.
+    pub root: PathBuf,
+    /// Scratch directory outside the bundle.
+    pub scratch: PathBuf,
+    /// Container id of the plain verbs below.
+    pub id: String,
+    /// The configuration to be written; change it with [`Trial::set`].
+    pub config: Value,
+    preload: Option<PathBuf>,
+    time_scale: u32,
+    cgroup_base: String,
+    calls: usize,
+    ids: Vec<String>,
+}
+
+/// The `body` stage: performs one test and prints its verdict as JSON on stdout.
+pub fn perform(order: &Order) -> ExitCode {
+    let Some(case) = crate::tests::all()
+        .into_iter()
+        .find(|case| case.name == order.test)
+    else {
+        eprintln!("no test is called {}", order.test);
+        return ExitCode::from(2);
+    };
+    let outcome = Trial::new(order).and_then(|mut trial| {
+        let baseline = Baseline::take(trial.view, &order.cgroup);
+        let outcome = (case.body)(&mut trial);
+        let config = serde_json::to_string(&trial.config)?;
+        eprintln!("# configuration: {config}");
+        let left = trial.clean_up(&baseline);
+        outcome.and(left)
+    });
+    let (verdict, message) = match outcome {
+        Ok(()) => ("pass", String::new()),
+        Err(Stop::Skip(reason)) => ("skip", reason),
+        Err(Stop::Fail(message)) => ("fail", message),
+    };
+    println!("{}", json!({"verdict": verdict, "message": message}));
+    ExitCode::SUCCESS
+}
+
+impl Trial {
+    fn new(order: &Order) -> Outcome<Trial> {
+        let home = Path::new(HOME);
+        let bundle = home.join("bundle");
+        let scratch = home.join("scratch");
+        fs::create_dir_all(&scratch)?;
+        bundle::make_rootfs(&bundle.join("rootfs"))?;
+        let cgroup_base = match order.view {
+            View::V2 => "/xbt".to_string(),
+            View::Host => format!("/{}", order.cgroup),
+        };
+        if order.view == View::V2 {
+            fs::create_dir(format!("/sys/fs/cgroup{cgroup_base}"))?;
+        }
+        Ok(Trial {
+            runtime: order.runtime.clone(),
+            view: order.view,
+            root: home.join("root"),
+            config: bundle::default_config(&format!("{cgroup_base}/{ID}"))?,
+            bundle,
+            scratch,
+            id: ID.to_string(),
+            preload: order.preload.clone(),
+            time_scale: order.time_scale,
+            cgroup_base,
+            calls: 0,
+            ids: vec![ID.to_string()],
+        })
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.bundle.join("rootfs")
+    }
+
+    pub fn limit(&self, limit: Duration) -> Duration {
+        limit * self.time_scale
+    }
+
+    /// Parent, in the cgroup hierarchy, of every container of this test.
+    pub fn cgroup_base(&self) -> &str {
+        &self.cgroup_base
+    }
+
+    /// Another container id, cleaned up like the first.
+    pub fn another_id(&mut self, id: &str) -> String {
+        self.ids.push(id.to_string());
+        id.to_string()
+    }
+
+    /// Makes `id` the one the plain verbs use, with its own cgroup.
+    pub fn switch_id(&mut self, id: &str) {
+        self.id = self.another_id(id);
+        let path = format!("{}/{id}", self.cgroup_base);
+        self.set("/linux/cgroupsPath", json!(path));
+    }
+
+    // Configuration.
+
+    pub fn set(&mut self, pointer: &str, value: Value) {
+        bundle::set(&mut self.config, pointer, value);
+    }
+
+    /// Appends to the array at `pointer`.
+    pub fn push(&mut self, pointer: &str, value: Value) {
+        bundle::set(&mut self.config, &format!("{pointer}/-"), value);
+    }
+
+    pub fn remove(&mut self, pointer: &str) {
+        bundle::remove(&mut self.config, pointer);
+    }
+
+    pub fn args(&mut self, words: &[&str]) {
+        self.set("/process/args", json!(words));
+    }
+
+    pub fn sh(&mut self, script: &str) {
+        self.args(&["/bin/sh", "-c", script]);
+    }
+
+    /// Gives the payload these capabilities in all five sets.
+    pub fn capabilities(&mut self, names: &[&str]) {
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
+            self.set(&format!("/process/capabilities/{set}"), json!(names));
+        }
+    }
+
+    /// Appends a mount and makes sure that nothing else in the test depends on the order before it.
+    pub fn mount(
+        &mut self,
+        destination: &str,
+        kind: &str,
+        source: impl AsRef<Path>,
+        options: &[&str],
+    ) {
+        self.push(
+            "/mounts",
+            json!({"destination": destination, "type": kind, "source": source.as_ref(), "options": options}),
+        );
+    }
+
+    /// Drops the namespace of this type from the configuration.
+    pub fn drop_namespace(&mut self, kind: &str) {
+        if let Some(list) = self.config["linux"]["namespaces"].as_array_mut() {
+            list.retain(|entry| entry["type"] != kind);
+        }
+    }
+
+    /// New user namespace: container 0..65536 is host 100000..165536, and the root file system is theirs.
+    pub fn use_user_namespace(&mut self) -> Outcome {
+        self.push("/linux/namespaces", json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        self.set("/linux/uidMappings", map.clone());
+        self.set("/linux/gidMappings", map);
+        for entry in [
+            self.rootfs(),
+            self.rootfs().join("dev"),
+            self.rootfs().join("out"),
+            self.rootfs().join("mnt"),
+        ] {
+            std::os::unix::fs::chown(entry, Some(100_000), Some(100_000))?;
+        }
+        Ok(())
+    }
+
+    pub fn write_config(&self) -> Outcome {
+        let text = serde_json::to_vec(&self.config)?;
+        Ok(fs::write(self.bundle.join("config.json"), text)?)
+    }
+
+    // Calls.
+
+    /// A call with `--root`, standing in the bundle.
+    pub fn call(&mut self, words: &[&str]) -> Call {
+        let mut command = Command::new(&self.runtime);
+        command.arg("--root").arg(&self.root).args(words);
+        self.prepare(command)
+    }
+
+    /// A call without any global option.
+    pub fn bare_call(&mut self, words: &[&str]) -> Call {
+        let mut command = Command::new(&self.runtime);
+        command.args(words);
+        self.prepare(command)
+    }
+
+    /// A call through `sh -c 'SCRIPT; exec "$@"'`, for descriptors, limits and masks of the caller.
+    pub fn call_after(&mut self, script: &str, words: &[&str]) -> Call {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{script}\nexec \"$@\""), "sh"]);
+        command
+            .arg(&self.runtime)
+            .arg("--root")
+            .arg(&self.root)
+            .args(words);
+        self.prepare(command)
+    }
+
+    fn prepare(&mut self, mut command: Command) -> Call {
+        self.calls += 1;
+        command.env_clear().env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
+        command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
+        command.current_dir(&self.bundle);
+        let file = |kind: &str| self.scratch.join(format!("{}.{kind}", self.calls));
+        Call {
+            command,
+            stdin: None,
+            limit: self.limit(CALL_LIMIT),
+            stdout: file("stdout"),
+            stderr: file("stderr"),
+        }
+    }
+
+    /// `run` of the written configuration, in the foreground, to its end.
+    pub fn run(&mut self) -> Outcome<Done> {
+        self.run_with(&[])
+    }
+
+    /// `run` with more options before the id.
+    pub fn run_with(&mut self, options: &[&str]) -> Outcome<Done> {
+        self.spawn_run(options)?.wait()
+    }
+
+    pub fn spawn_run(&mut self, options: &[&str]) -> Outcome<Live> {
+        self.write_config()?;
+        let words = self.verb("run", options);
+        let call = self.call(&as_words(&words));
+        call.spawn()
+    }
+
+    /// Runs a shell script as the payload and returns its stdout; the script has to exit 0.
+    pub fn run_sh(&mut self, script: &str) -> Outcome<String> {
+        self.sh(script);
+        Ok(self.run()?.ok()?.stdout)
+    }
+
+    /// Runs the configuration and expects an error before the payload starts.
+    pub fn run_refused(&mut self) -> Outcome<Done> {
+        self.sh("echo payload-has-run");
+        self.expect_refusal()
+    }
+
+    /// Like [`Trial::run_refused`], with the arguments as they are configured.
+    pub fn expect_refusal(&mut self) -> Outcome<Done> {
+        let done = self.run()?.refused()?;
+        crate::ensure!(
+            !done.stdout.contains("payload-has-run"),
+            "the payload ran although the configuration is refused"
+        );
+        crate::ensure!(
+            !done.stderr.trim().is_empty(),
+            "the refusal says nothing on stderr"
+        );
+        self.expect_unknown()?;
+        Ok(done)
+    }
+
+    /// After a failed create nothing may know the id any more.
+    pub fn expect_unknown(&mut self) -> Outcome {
+        let id = self.id.clone();
+        let done = self.call(&["state", &id]).go()?;
+        crate::ensure!(
+            !done.succeeded(),
+            "the runtime still knows the container: {}",
+            done.stdout.trim()
+        );
+        Ok(())
+    }
+
+    fn verb(&self, verb: &str, options: &[&str]) -> Vec<String> {
+        let mut words = vec![verb.to_string()];
+        if matches!(verb, "create" | "run") {
+            words.extend(["--bundle".to_string(), self.bundle.display().to_string()]);
+        }
+        words.extend(options.iter().map(|word| word.to_string()));
+        words.push(self.id.clone());
+        words
+    }
+
+    pub fn create_with(&mut self, options: &[&str]) -> Outcome<Done> {
+        self.write_config()?;
+        let words = self.verb("create", options);
+        let call = self.call(&as_words(&words));
+        call.go()
+    }
+
+    pub fn create(&mut self) -> Outcome<Done> {
+        self.create_with(&[])?.ok()
+    }
+
+    pub fn start(&mut self) -> Outcome<Done> {
+        let id = self.id.clone();
+        self.call(&["start", &id]).go()?.ok()
+    }
+
+    /// create and start.
+    pub fn create_started(&mut self) -> Outcome {
+        self.create()?;
+        self.start()?;
+        Ok(())
+    }
+
+    /// create and start of a container that sleeps until it is killed.
+    pub fn sleeper(&mut self) -> Outcome {
+        self.args(&["/bin/sleep", "1000"]);
+        self.create_started()
+    }
+
+    pub fn kill(&mut self, signal: &str) -> Outcome<Done> {
+        let id = self.id.clone();
+        self.call(&["kill", &id, signal]).go()
+    }
+
+    pub fn delete(&mut self) -> Outcome<Done> {
+        let id = self.id.clone();
+        self.call(&["delete", &id]).go()?.ok()
+    }
+
+    /// `state` as JSON.
+    pub fn state(&mut self) -> Outcome<Value> {
+        let id = self.id.clone();
+        let done = self.call(&["state", &id]).go()?.ok()?;
+        Ok(serde_json::from_str(&done.stdout)?)
+    }
+
+    pub fn status(&mut self) -> Outcome<String> {
+        Ok(self.state()?["status"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string())
+    }
+
+    pub fn pid(&mut self) -> Outcome<i32> {
+        Ok(self.state()?["pid"].as_i64().unwrap_or_default() as i32)
+    }
+
+    pub fn wait_for_status(&mut self, wanted: &str) -> Outcome {
+        let mut last = String::new();
+        let limit = self.limit(Duration::from_secs(5));
+        let reached = eventually(limit, || {
+            last = self.status()?;
+            Ok(last == wanted)
+        })?;
+        crate::ensure!(reached, "the container never became {wanted}; it is {last}");
+        Ok(())
+    }
+
+    /// Waits until the file appears, with a bound.
+    pub fn wait_for_file(&mut self, path: impl AsRef<Path>) -> Outcome<String> {
+        let path = path.as_ref();
+        let limit = self.limit(Duration::from_secs(5));
+        // A file that is created but still empty is half written.
+        let there = eventually(limit, || {
+            Ok(fs::metadata(path).is_ok_and(|meta| meta.len() > 0))
+        })?;
+        crate::ensure!(there, "{} never appeared", path.display());
+        Ok(fs::read_to_string(path)?)
+    }
+
+    /// Deletes what a test left on purpose, then looks for what the runtime left.
+    fn clean_up(&mut self, baseline: &Baseline) -> Outcome {
+        for id in self.ids.clone() {
+            if self.root.exists() {
+                self.call(&["delete", "--force", &id]).go()?;
+            }
+        }
+        let left = baseline.compare(&self.root, &self.ids);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            fail(format!("left behind: {}", left.join("; ")))
+        }
+    }
+}
+
+pub fn as_words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// The value of a field in /proc/PID/status text.
+pub fn status_field<'a>(text: &'a str, field: &str) -> Outcome<&'a str> {
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    found
+        .map(str::trim)
+        .ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+}
