@@ -45,6 +45,7 @@ pub struct Trial {
 pub fn perform(order: &Order) -> ExitCode {
     let Some(case) = crate::tests::all()
         .into_iter()
+        .chain(crate::endtoend::cases())
         .find(|case| case.name == order.test)
     else {
         eprintln!("no test is called {}", order.test);

@@ -1,0 +1,4 @@
+pub mod rootfs;
+pub fn cases() -> Vec<crate::case::Case> {
+    Vec::new()
+}
