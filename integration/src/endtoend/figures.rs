@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Group, Outcome, Stop, fail};
 use crate::ensure;
-use crate::peers;
 use crate::trial::Trial;
 
 use super::settings::Settings;
@@ -120,7 +119,7 @@ fn contenders(t: &mut Trial, settings: &Settings) -> Outcome<Vec<Contender>> {
         all.push(Contender {
             name: name.clone(),
             path: path.clone(),
-            preload: settings.preload.clone().filter(|_| peers::is_crun(path)),
+            preload: settings.preload_for(path),
             root: directory("root"),
             bundle: directory("bundle"),
             pid_file: directory("pid"),

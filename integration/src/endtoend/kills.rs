@@ -31,7 +31,9 @@ const MEASURED: usize = 15;
 
 pub fn cases() -> Vec<Case> {
     let mut group = Group::new("kills", "engine contract");
-    for verbs in [&["run"][..], &["create"], &["create", "start"]] {
+    let stories =
+        [&["run"][..], &["create"], &["create", "start"], &["create", "delete"], &["create", "start", "delete"]];
+    for verbs in stories {
         let name = verbs.join("_and_");
         group.add(format!("{name}_is_killed"), move |t| kill_runtime(t, verbs, false));
         group.add(format!("{name}_with_hooks_is_killed"), move |t| kill_runtime(t, verbs, true));
@@ -88,10 +90,11 @@ fn configure(t: &mut Trial, id: &str, hooks: bool, stays: bool) {
 
 fn begin(t: &mut Trial, verb: &str) -> Outcome<Live> {
     let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-    if verb == "start" {
-        return t.call(&["start", &id]).spawn();
+    match verb {
+        "start" => t.call(&["start", &id]).spawn(),
+        "delete" => t.call(&["delete", "--force", &id]).spawn(),
+        _ => t.call(&[verb, "--bundle", &bundle, &id]).spawn(),
     }
-    t.call(&[verb, "--bundle", &bundle, &id]).spawn()
 }
 
 /// Sleeps, then spins: a timer's slack is as long as a tenth of what is divided here.
@@ -111,9 +114,12 @@ fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
     let mut delete = t.call(&["delete", "--force", &id]);
     let took =
         quiet(&mut delete.command, delete.limit).map_err(|error| Stop::Fail(format!("delete --force: {error}")))?;
+    // These it has waited for itself; only reaping is somebody else's work and may take a moment.
+    expect_empty(&t.root)?;
+    let cgroup = PathBuf::from(format!("/sys/fs/cgroup{}/{id}", t.cgroup_base()));
+    ensure!(!cgroup.exists(), "delete --force is back and {} is there", cgroup.display());
     let left = baseline.compare(&t.root, &[id]);
     ensure!(left.is_empty(), "left after delete --force: {}", left.join("; "));
-    expect_empty(&t.root)?;
     Ok(took)
 }
 

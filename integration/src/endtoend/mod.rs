@@ -123,7 +123,7 @@ fn run_one(case: &Case, number: usize, settings: &Settings) -> (Verdict, String,
     let order = Order {
         test: case.name.clone(),
         runtime: runtime.clone(),
-        preload: settings.preload.clone().filter(|_| peers::is_crun(runtime)),
+        preload: settings.preload_for(runtime),
         view: settings.view,
         time_scale: 1,
         cgroup: format!("xebec-it-{}-0-{number}", std::process::id()),

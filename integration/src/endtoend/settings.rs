@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Outcome, Stop};
 use crate::options::{self, View};
+use crate::peers;
 
 /// The environment variable that carries [`Settings`] into the sandbox.
 pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
@@ -110,6 +111,11 @@ impl Settings {
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
         })
         .to_string()
+    }
+
+    /// The preload library that this runtime needs here.
+    pub fn preload_for(&self, runtime: &Path) -> Option<PathBuf> {
+        self.preload.clone().filter(|_| peers::is_crun(runtime))
     }
 
     /// The settings of the demonstration this sandboxed copy belongs to.

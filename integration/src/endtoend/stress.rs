@@ -62,16 +62,22 @@ fn run_many(t: &mut Trial, lanes: usize, rounds: u64) -> Outcome {
     let barrier = Barrier::new(lanes);
     let times = Mutex::new(Vec::new());
     let failures = Mutex::new(Vec::new());
+    let preload = Settings::inherited()?.preload_for(&t.runtime);
     let (runtime, root) = (&t.runtime, &t.root);
     let begun = Instant::now();
     thread::scope(|scope| {
         for (id, bundle) in &bundles {
             let (barrier, times, failures) = (&barrier, &times, &failures);
+            let preload = &preload;
             scope.spawn(move || {
                 let (mut took, mut failed) = (Vec::new(), Vec::new());
                 for round in 0..rounds {
                     barrier.wait();
-                    match quiet(&mut run_command(runtime, root, bundle, id), LIMIT) {
+                    match quiet(
+                        run_command(runtime, root, bundle, id)
+                            .envs(preload.iter().map(|library| ("LD_PRELOAD", library))),
+                        LIMIT,
+                    ) {
                         Ok(time) => took.push(time),
                         Err(message) => failed.push(format!("round {round}, {id}: {message}")),
                     }
