@@ -36,5 +36,5 @@ pub mod teardown;
 pub use config::Bundle;
 pub use error::{Error, Kind, Result};
 pub use spawn::{Options, create, run, start};
-pub use state::{ContainerId, State, list, state};
+pub use state::{ContainerId, State, list, pause, resume, state};
 pub use teardown::{delete, kill};

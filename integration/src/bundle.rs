@@ -100,10 +100,9 @@ const APPLETS: &[&str] = &[
 
 /// Lays out a small root file system: busybox, its links, and the usual empty directories.
 pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
-    for directory in [
-        "bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin",
-        "var/tmp",
-    ] {
+    for directory in
+        ["bin", "dev", "etc", "home", "lib", "mnt", "out", "proc", "root", "sys", "tmp", "usr/bin", "var/tmp"]
+    {
         fs::create_dir_all(rootfs.join(directory))?;
     }
     for open in ["tmp", "var/tmp", "out"] {
@@ -113,10 +112,7 @@ pub fn make_rootfs(rootfs: &Path) -> io::Result<()> {
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet))?;
     }
-    fs::write(
-        rootfs.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n",
-    )?;
+    fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\ntest:x:1000:1000:test:/home:/bin/sh\n")?;
     fs::write(rootfs.join("etc/group"), "root:x:0:\ntest:x:1000:\n")
 }
 
@@ -170,5 +166,27 @@ pub fn remove(config: &mut Value, pointer: &str) {
             }
         }
         _ => {}
+    }
+}
+
+/// Where `new` differs from `old`: one `pointer: value` a place, for transcripts.
+pub fn differences(old: &Value, new: &Value, pointer: &str) -> Vec<String> {
+    match (old, new) {
+        _ if old == new => Vec::new(),
+        (Value::Object(before), Value::Object(after)) => {
+            let gone = before.keys().filter(|key| !after.contains_key(*key));
+            let gone = gone.map(|key| format!("{pointer}/{key}: removed"));
+            let changed = after.iter().flat_map(|(key, value)| {
+                let absent = Value::Null;
+                let earlier = before.get(key).unwrap_or(&absent);
+                differences(earlier, value, &format!("{pointer}/{key}"))
+            });
+            gone.chain(changed).collect()
+        }
+        (Value::Array(before), Value::Array(after)) if after.starts_with(before) => {
+            let added = after[before.len()..].iter();
+            added.map(|value| format!("{pointer}/-: {value}")).collect()
+        }
+        _ => vec![format!("{pointer}: {new}")],
     }
 }

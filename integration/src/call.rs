@@ -62,35 +62,15 @@ impl Call {
     /// Starts the call and does not wait.
     pub fn spawn(mut self) -> Outcome<Live> {
         let words = render(&self.command);
-        self.command
-            .stdout(File::create(&self.stdout)?)
-            .stderr(File::create(&self.stderr)?);
-        self.command.stdin(if self.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
-        let mut child = self
-            .command
-            .spawn()
-            .map_err(|error| Stop::Fail(format!("cannot start the runtime: {error}")))?;
+        self.command.stdout(File::create(&self.stdout)?).stderr(File::create(&self.stderr)?);
+        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child =
+            self.command.spawn().map_err(|error| Stop::Fail(format!("cannot start the runtime: {error}")))?;
         if let (Some(text), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
             pipe.write_all(&text)?;
         }
-        let Call {
-            limit,
-            stdout,
-            stderr,
-            ..
-        } = self;
-        Ok(Live {
-            words,
-            child,
-            started: Instant::now(),
-            limit,
-            stdout,
-            stderr,
-        })
+        let Call { limit, stdout, stderr, .. } = self;
+        Ok(Live { words, child, started: Instant::now(), limit, stdout, stderr })
     }
 
     /// Runs the call to its end; a call that outlives its limit is killed and fails the test.
@@ -121,10 +101,7 @@ impl Live {
         eprintln!("{}", done.render());
         match status {
             Some(_) => Ok(done),
-            None => fail(format!(
-                "`{}` did not end within {:?}: a hang",
-                done.words, self.limit
-            )),
+            None => fail(format!("`{}` did not end within {:?}: a hang", done.words, self.limit)),
         }
     }
 
@@ -150,28 +127,16 @@ impl Done {
         if self.succeeded() {
             return Ok(self);
         }
-        fail(format!(
-            "`{}` ended with {}: {}",
-            self.words,
-            self.ending(),
-            self.stderr.trim()
-        ))
+        fail(format!("`{}` ended with {}: {}", self.words, self.ending(), self.stderr.trim()))
     }
 
     /// Passes on a call that exited with an error status of its own, neither 0 nor by a signal.
     pub fn refused(self) -> Outcome<Done> {
         if self.succeeded() {
-            return fail(format!(
-                "`{}` succeeded; an error was due. stdout: {}",
-                self.words,
-                self.stdout.trim()
-            ));
+            return fail(format!("`{}` succeeded; an error was due. stdout: {}", self.words, self.stdout.trim()));
         }
         if self.code.is_none() {
-            return fail(format!(
-                "`{}` died by signal {:?}; an error was due",
-                self.words, self.signal
-            ));
+            return fail(format!("`{}` died by signal {:?}; an error was due", self.words, self.signal));
         }
         Ok(self)
     }
@@ -190,12 +155,7 @@ impl Done {
     }
 
     fn render(&self) -> String {
-        let mut text = format!(
-            "$ {}\n# {} after {:?}",
-            self.words,
-            self.ending(),
-            self.took
-        );
+        let mut text = format!("$ {}\n# {} after {:?}", self.words, self.ending(), self.took);
         for (name, stream) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !stream.is_empty() {
                 text += &format!("\n# {name}: {}", shorten(stream).trim_end());
@@ -215,17 +175,12 @@ fn shorten(text: &str) -> String {
 }
 
 fn lossy(path: &PathBuf) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn render(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Asks until the answer is yes or the time is over; the last answer counts.

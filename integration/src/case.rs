@@ -40,11 +40,7 @@ pub struct Group {
 
 impl Group {
     pub fn new(prefix: &'static str, cites: &'static str) -> Group {
-        Group {
-            prefix,
-            cites,
-            cases: Vec::new(),
-        }
+        Group { prefix, cites, cases: Vec::new() }
     }
 
     /// Cases added from here on cite this clause.
@@ -52,11 +48,7 @@ impl Group {
         self.cites = cites;
     }
 
-    pub fn add(
-        &mut self,
-        name: impl AsRef<str>,
-        body: impl Fn(&mut Trial) -> Outcome + Send + Sync + 'static,
-    ) {
+    pub fn add(&mut self, name: impl AsRef<str>, body: impl Fn(&mut Trial) -> Outcome + Send + Sync + 'static) {
         self.cases.push(Case {
             name: format!("{}.{}", self.prefix, name.as_ref()),
             cites: self.cites,
@@ -88,13 +80,7 @@ macro_rules! stop_from {
         }
     )* };
 }
-stop_from!(
-    std::io::Error,
-    nix::Error,
-    serde_json::Error,
-    std::string::FromUtf8Error,
-    std::num::ParseIntError
-);
+stop_from!(std::io::Error, nix::Error, serde_json::Error, std::string::FromUtf8Error, std::num::ParseIntError);
 
 pub fn fail<T>(message: impl Into<String>) -> Outcome<T> {
     Err(Stop::Fail(message.into()))

@@ -2,7 +2,7 @@
 //! descriptor, as conmon and the shims do.
 
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::call::eventually;
 use crate::case::{Outcome, Stop, fail};
+use crate::sys;
 
 #[derive(Debug)]
 pub struct DescriptorSocket {
@@ -22,10 +23,7 @@ impl DescriptorSocket {
     pub fn listen(path: &Path) -> Outcome<DescriptorSocket> {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(DescriptorSocket {
-            listener,
-            path: path.to_path_buf(),
-        })
+        Ok(DescriptorSocket { listener, path: path.to_path_buf() })
     }
 
     /// Waits for a connection and takes the one descriptor that is sent over it.
@@ -43,16 +41,11 @@ impl DescriptorSocket {
         let mut name = [0u8; 4096];
         let mut buffers = [IoSliceMut::new(&mut name)];
         let mut space = nix::cmsg_space!([RawFd; 4]);
-        let message = recvmsg::<()>(
-            stream.as_raw_fd(),
-            &mut buffers,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
         let mut received = Vec::new();
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(descriptors) = control {
-                received.extend(descriptors.into_iter().map(own));
+                received.extend(descriptors.into_iter().map(sys::own_received));
             }
         }
         match received.pop() {
@@ -63,20 +56,12 @@ impl DescriptorSocket {
     }
 }
 
-fn own(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: recvmsg(2) has just installed this descriptor for us and nobody else holds its number.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
-}
-
 /// Reads from a terminal until the text holds `needle`, or the other side is gone.
 pub fn read_until(terminal: &mut std::fs::File, needle: &str, limit: Duration) -> Outcome<String> {
     let mut text = String::new();
     let mut buffer = [0u8; 4096];
     let found = eventually(limit, || {
-        let mut polled = [nix::poll::PollFd::new(
-            std::os::fd::AsFd::as_fd(terminal),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut polled = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(terminal), nix::poll::PollFlags::POLLIN)];
         if nix::poll::poll(&mut polled, 50u8)? == 0 {
             return Ok(false);
         }
@@ -88,9 +73,7 @@ pub fn read_until(terminal: &mut std::fs::File, needle: &str, limit: Duration) -
     if found && text.contains(needle) {
         Ok(text)
     } else {
-        Err(Stop::Fail(format!(
-            "the terminal said {text:?} and never {needle:?}"
-        )))
+        Err(Stop::Fail(format!("the terminal said {text:?} and never {needle:?}")))
     }
 }
 

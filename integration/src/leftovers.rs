@@ -23,12 +23,7 @@ pub struct Baseline {
 
 impl Baseline {
     pub fn take(view: View, cgroup_name: &str) -> Baseline {
-        Baseline {
-            view,
-            cgroup_name: cgroup_name.to_string(),
-            mounts: mounts(),
-            cgroups: cgroups(view, cgroup_name),
-        }
+        Baseline { view, cgroup_name: cgroup_name.to_string(), mounts: mounts(), cgroups: cgroups(view, cgroup_name) }
     }
 
     /// Everything that is there now and was not before; empty when all is clean.
@@ -46,28 +41,12 @@ impl Baseline {
 
     fn look(&self, root: &Path, ids: &[String]) -> Vec<String> {
         let mut found = Vec::new();
-        found.extend(
-            strange_processes()
-                .into_iter()
-                .map(|what| format!("process {what}")),
-        );
-        found.extend(
-            mounts()
-                .difference(&self.mounts)
-                .map(|what| format!("mount {what}")),
-        );
+        found.extend(strange_processes().into_iter().map(|what| format!("process {what}")));
+        found.extend(mounts().difference(&self.mounts).map(|what| format!("mount {what}")));
         let cgroups = cgroups(self.view, &self.cgroup_name);
-        found.extend(
-            cgroups
-                .difference(&self.cgroups)
-                .map(|path| format!("cgroup {}", path.display())),
-        );
+        found.extend(cgroups.difference(&self.cgroups).map(|path| format!("cgroup {}", path.display())));
         for path in directories_and_files(root) {
-            let name = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             if ids.iter().any(|id| name.split('/').any(|part| part == id)) {
                 found.push(format!("state {}", path.display()));
             }
@@ -95,10 +74,7 @@ fn strange_processes() -> Vec<String> {
 
 fn mounts() -> BTreeSet<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table
-        .lines()
-        .map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" "))
-        .collect()
+    table.lines().map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// cgroup directories a test could have made: all of them in a private view, those below the
@@ -107,18 +83,14 @@ fn cgroups(view: View, name: &str) -> BTreeSet<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     match view {
         View::V2 => directories(top).into_iter().collect(),
-        View::Host => cgroups_named(name)
-            .iter()
-            .flat_map(|path| directories(path))
-            .collect(),
+        View::Host => cgroups_named(name).iter().flat_map(|path| directories(path)).collect(),
     }
 }
 
 /// Directories called `name` at the top of, or one step below the top of, any cgroup hierarchy.
 pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for point in crate::sandbox::mount_points_below(Path::new("/sys/fs/cgroup")).unwrap_or_default()
-    {
+    for point in crate::sandbox::mount_points_below(Path::new("/sys/fs/cgroup")).unwrap_or_default() {
         let candidate = point.join(name);
         if candidate.is_dir() {
             found.push(candidate);
@@ -153,6 +125,23 @@ fn directories_and_files(top: &Path) -> Vec<PathBuf> {
         found.push(entry.path());
     }
     found
+}
+
+/// Removes the cgroups of a suite that was killed: those named after a process that is gone.
+pub fn sweep_abandoned() {
+    let Some(own) = crate::sandbox::own_cgroup_directory("") else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir(own) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("xebec-it-").and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove_cgroup(&entry.path());
+        }
+    }
 }
 
 /// Ends whatever is in a test's cgroup2 cgroup and removes it, children first.

@@ -16,6 +16,7 @@ mod peers;
 mod report;
 mod runner;
 mod sandbox;
+mod sys;
 mod tests;
 mod trial;
 

@@ -27,9 +27,7 @@ impl Mount {
     }
 
     pub fn propagates(&self, kind: &str) -> bool {
-        self.propagation
-            .iter()
-            .any(|word| word.split(':').next() == Some(kind))
+        self.propagation.iter().any(|word| word.split(':').next() == Some(kind))
     }
 }
 

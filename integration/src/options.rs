@@ -57,12 +57,8 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
             Some((flag, value)) if flag.starts_with("--") => (flag, Some(value.to_string())),
             _ => (word.as_str(), None),
         };
-        let mut value = || {
-            inline
-                .clone()
-                .or_else(|| rest.next().cloned())
-                .ok_or_else(|| format!("{flag} needs a value\n{USAGE}"))
-        };
+        let mut value =
+            || inline.clone().or_else(|| rest.next().cloned()).ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
         match flag {
             "--runtime" => options.runtimes.push(find_program(&value()?)?),
             "--filter" => options.filters.push(value()?),

@@ -43,9 +43,7 @@ pub fn prepare_preload(runtimes: &[PathBuf], directory: &Path) -> Result<Option<
         .args(["-shared", "-fPIC", "-o"])
         .args([&library, &source])
         .status()
-        .map_err(|error| {
-            format!("gcc, needed to let crun run without CAP_SYS_RESOURCE: {error}")
-        })?;
+        .map_err(|error| format!("gcc, needed to let crun run without CAP_SYS_RESOURCE: {error}"))?;
     if !status.success() {
         return Err(format!("gcc could not build {}", source.display()));
     }
@@ -54,9 +52,6 @@ pub fn prepare_preload(runtimes: &[PathBuf], directory: &Path) -> Result<Option<
 
 /// crun names itself in its version text, whatever the file is called.
 pub fn is_crun(runtime: &Path) -> bool {
-    let output = Command::new(runtime)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output();
+    let output = Command::new(runtime).arg("--version").stdin(Stdio::null()).output();
     output.is_ok_and(|output| output.stdout.starts_with(b"crun "))
 }

@@ -10,15 +10,9 @@ use crate::runner::{Finding, RuntimeResults, Verdict, selected};
 
 /// `--list`: one line a test, with its clause.
 pub fn list(cases: &[Case], options: &Options) -> ExitCode {
-    let chosen: Vec<&Case> = cases
-        .iter()
-        .filter(|case| selected(case, options))
-        .collect();
+    let chosen: Vec<&Case> = cases.iter().filter(|case| selected(case, options)).collect();
     for case in &chosen {
-        let note = case
-            .beyond_peers
-            .map(|why| format!("  (beyond peers: {why})"))
-            .unwrap_or_default();
+        let note = case.beyond_peers.map(|why| format!("  (beyond peers: {why})")).unwrap_or_default();
         println!("{}  [{}]{note}", case.name, case.cites);
     }
     println!("{} tests", chosen.len());
@@ -33,16 +27,8 @@ pub fn print(all: &[RuntimeResults], options: &Options) -> ExitCode {
         Format::Table => print_table(all),
     }
     for results in all {
-        let took: f64 = results
-            .results
-            .iter()
-            .map(|finding| finding.took.as_secs_f64())
-            .sum();
-        println!(
-            "# {} ({}), {took:.1} s of test time",
-            results.label,
-            results.runtime.display()
-        );
+        let took: f64 = results.results.iter().map(|finding| finding.took.as_secs_f64()).sum();
+        println!("# {} ({}), {took:.1} s of test time", results.label, results.runtime.display());
         println!("{}", totals(&results.results));
     }
     match &options.judge {
@@ -53,10 +39,7 @@ pub fn print(all: &[RuntimeResults], options: &Options) -> ExitCode {
 }
 
 fn count(results: &[Finding], verdict: Verdict) -> usize {
-    results
-        .iter()
-        .filter(|finding| finding.verdict == verdict)
-        .count()
+    results.iter().filter(|finding| finding.verdict == verdict).count()
 }
 
 fn failures(results: &RuntimeResults) -> usize {
@@ -86,10 +69,7 @@ fn print_tap(results: &RuntimeResults, options: &Options) {
             }
         }
         if finding.verdict == Verdict::Fail || options.verbose {
-            finding
-                .transcript
-                .lines()
-                .for_each(|line| println!("    {line}"));
+            finding.transcript.lines().for_each(|line| println!("    {line}"));
         }
     }
 }
@@ -122,27 +102,13 @@ fn word(verdict: Verdict) -> &'static str {
 
 fn print_table(all: &[RuntimeResults]) {
     let Some(first) = all.first() else { return };
-    let width = first
-        .results
-        .iter()
-        .map(|finding| finding.name.len())
-        .max()
-        .unwrap_or(0);
-    let header: Vec<String> = all
-        .iter()
-        .map(|results| format!("{:>8}", results.label))
-        .collect();
+    let width = first.results.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
+    let header: Vec<String> = all.iter().map(|results| format!("{:>8}", results.label)).collect();
     println!("{:width$} {}", "test", header.join(" "));
     for (index, finding) in first.results.iter().enumerate() {
         let row: Vec<String> = all
             .iter()
-            .map(|results| {
-                format!(
-                    "{:>1$}",
-                    word(results.results[index].verdict),
-                    results.label.len().max(8)
-                )
-            })
+            .map(|results| format!("{:>1$}", word(results.results[index].verdict), results.label.len().max(8)))
             .collect();
         println!("{:width$} {}", finding.name, row.join(" "));
     }
@@ -152,14 +118,9 @@ fn print_table(all: &[RuntimeResults]) {
 /// A test that every runtime fails is taken for wrong unless it says which clause outruns the peers.
 fn print_suspects(all: &[RuntimeResults]) {
     for (index, finding) in all[0].results.iter().enumerate() {
-        let failed = all
-            .iter()
-            .all(|results| results.results[index].verdict == Verdict::Fail);
+        let failed = all.iter().all(|results| results.results[index].verdict == Verdict::Fail);
         if failed && finding.beyond_peers.is_none() {
-            println!(
-                "# suspect, no runtime passes: {}: {}",
-                finding.name, finding.message
-            );
+            println!("# suspect, no runtime passes: {}: {}", finding.name, finding.message);
         }
     }
 }
@@ -170,37 +131,19 @@ fn judge(name: &str, all: &[RuntimeResults]) -> ExitCode {
         return ExitCode::from(2);
     };
     if judged.label != name && !judged.runtime.ends_with(name) {
-        eprintln!(
-            "--judge {name}: the first --runtime is {}",
-            judged.runtime.display()
-        );
+        eprintln!("--judge {name}: the first --runtime is {}", judged.runtime.display());
         return ExitCode::from(2);
     }
-    let failed: Vec<(usize, &Finding)> = judged
-        .results
-        .iter()
-        .enumerate()
-        .filter(|(_, finding)| finding.verdict == Verdict::Fail)
-        .collect();
+    let failed: Vec<(usize, &Finding)> =
+        judged.results.iter().enumerate().filter(|(_, finding)| finding.verdict == Verdict::Fail).collect();
     for (index, finding) in &failed {
         let passing: Vec<&str> = peers
             .iter()
             .filter(|peer| peer.results[*index].verdict == Verdict::Pass)
             .map(|peer| peer.label.as_str())
             .collect();
-        let passing = if passing.is_empty() {
-            "no peer".to_string()
-        } else {
-            passing.join(" and ")
-        };
-        println!(
-            "# {name} fails {} which {passing} passed: {}",
-            finding.name, finding.message
-        );
+        let passing = if passing.is_empty() { "no peer".to_string() } else { passing.join(" and ") };
+        println!("# {name} fails {} which {passing} passed: {}", finding.name, finding.message);
     }
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -58,6 +58,7 @@ pub fn run(options: &Options) -> Result<Vec<RuntimeResults>, String> {
     }
     let work = std::env::temp_dir().join(format!("xebec-integration-{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+    leftovers::sweep_abandoned();
     let outcome = run_in(&work, options);
     std::fs::remove_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     outcome
@@ -65,10 +66,7 @@ pub fn run(options: &Options) -> Result<Vec<RuntimeResults>, String> {
 
 fn run_in(work: &Path, options: &Options) -> Result<Vec<RuntimeResults>, String> {
     let preload = peers::prepare_preload(&options.runtimes, work)?;
-    let cases: Vec<Case> = crate::tests::all()
-        .into_iter()
-        .filter(|case| selected(case, options))
-        .collect();
+    let cases: Vec<Case> = crate::tests::all().into_iter().filter(|case| selected(case, options)).collect();
     let mut all = Vec::new();
     for (index, runtime) in options.runtimes.iter().enumerate() {
         let preload = preload.clone().filter(|_| peers::is_crun(runtime));
@@ -81,40 +79,20 @@ fn run_in(work: &Path, options: &Options) -> Result<Vec<RuntimeResults>, String>
             cgroup: format!("xebec-it-{}-{index}-{number}", std::process::id()),
         });
         let results = run_all(&cases, &orders.collect::<Vec<_>>(), options);
-        all.push(RuntimeResults {
-            runtime: runtime.clone(),
-            label: label(runtime, options),
-            results,
-        });
+        all.push(RuntimeResults { runtime: runtime.clone(), label: label(runtime, options), results });
     }
     Ok(all)
 }
 
 pub fn selected(case: &Case, options: &Options) -> bool {
-    options.filters.is_empty()
-        || options
-            .filters
-            .iter()
-            .any(|filter| case.name.contains(filter.as_str()))
+    options.filters.is_empty() || options.filters.iter().any(|filter| case.name.contains(filter.as_str()))
 }
 
 /// A runtime is called by its file's name, or by its path where two share a name.
 fn label(runtime: &Path, options: &Options) -> String {
-    let name = runtime
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let same = options
-        .runtimes
-        .iter()
-        .filter(|other| other.file_name() == runtime.file_name())
-        .count();
-    if same > 1 {
-        runtime.display().to_string()
-    } else {
-        name
-    }
+    let name = runtime.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let same = options.runtimes.iter().filter(|other| other.file_name() == runtime.file_name()).count();
+    if same > 1 { runtime.display().to_string() } else { name }
 }
 
 fn run_all(cases: &[Case], orders: &[Order], options: &Options) -> Vec<Finding> {
@@ -134,10 +112,7 @@ fn run_all(cases: &[Case], orders: &[Order], options: &Options) -> Vec<Finding> 
             });
         }
     });
-    slots
-        .into_iter()
-        .filter_map(|slot| slot.into_inner().ok().flatten())
-        .collect()
+    slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 
 fn run_one(case: &Case, order: &Order, options: &Options) -> Finding {
@@ -148,13 +123,9 @@ fn run_one(case: &Case, order: &Order, options: &Options) -> Finding {
         Err(message) => (Verdict::Fail, message, String::new()),
     };
     if options.view == View::V2 {
-        cgroup
-            .iter()
-            .for_each(|directory| leftovers::remove_cgroup(directory));
+        cgroup.iter().for_each(|directory| leftovers::remove_cgroup(directory));
     } else {
-        leftovers::cgroups_named(&order.cgroup)
-            .iter()
-            .for_each(|directory| leftovers::remove_cgroup(directory));
+        leftovers::cgroups_named(&order.cgroup).iter().for_each(|directory| leftovers::remove_cgroup(directory));
     }
     Finding {
         name: case.name.clone(),
@@ -188,10 +159,7 @@ fn spawn_and_wait(order: &Order, options: &Options) -> Result<(String, String), 
         if in_time {
             Ok((stdout, stderr))
         } else {
-            Ok((
-                String::new(),
-                format!("{stderr}\n# the test's time limit passed\n"),
-            ))
+            Ok((String::new(), format!("{stderr}\n# the test's time limit passed\n")))
         }
     })
 }
@@ -220,11 +188,7 @@ fn read_all(stream: &mut impl Read) -> String {
 
 pub fn judge(stdout: &str, transcript: String) -> (Verdict, String, String) {
     let Ok(report) = serde_json::from_str::<Value>(stdout.trim()) else {
-        return (
-            Verdict::Fail,
-            "no verdict: the test was killed or crashed (a hang is a failure)".into(),
-            transcript,
-        );
+        return (Verdict::Fail, "no verdict: the test was killed or crashed (a hang is a failure)".into(), transcript);
     };
     let message = report["message"].as_str().unwrap_or_default().to_string();
     let verdict = match report["verdict"].as_str() {

@@ -36,10 +36,11 @@ impl Order {
     pub fn command(&self, stage: &str) -> Command {
         let mut command = Command::new("/proc/self/exe");
         let view = if self.view == View::V2 { "v2" } else { "host" };
-        command
-            .args(["--stage", stage, &self.test])
-            .arg(&self.runtime)
-            .args([view, &self.time_scale.to_string(), &self.cgroup]);
+        command.args(["--stage", stage, &self.test]).arg(&self.runtime).args([
+            view,
+            &self.time_scale.to_string(),
+            &self.cgroup,
+        ]);
         command.args(&self.preload);
         command
     }
@@ -61,10 +62,7 @@ impl Order {
 
 /// Entry of a staged copy: `STAGE TEST RUNTIME VIEW SCALE CGROUP [PRELOAD]`.
 pub fn enter(words: &[String]) -> ExitCode {
-    let Some((stage, order)) = words
-        .split_first()
-        .and_then(|(stage, rest)| Some((stage, Order::parse(rest)?)))
-    else {
+    let Some((stage, order)) = words.split_first().and_then(|(stage, rest)| Some((stage, Order::parse(rest)?))) else {
         eprintln!("--stage is for the suite's own use");
         return ExitCode::from(2);
     };
@@ -131,28 +129,13 @@ fn mount_private_view(view: View) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?;
-    mount(
-        Some("tmpfs"),
-        "/run",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=755"),
-    )?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     if view == View::V2 {
         // Nested mounts have to go first: a hybrid host has one a controller below a tmpfs.
-        for point in mount_points_below(Path::new("/sys/fs/cgroup"))?
-            .iter()
-            .rev()
-        {
+        for point in mount_points_below(Path::new("/sys/fs/cgroup"))?.iter().rev() {
             umount2(point, MntFlags::MNT_DETACH)?;
         }
-        mount(
-            Some("cgroup2"),
-            "/sys/fs/cgroup",
-            Some("cgroup2"),
-            MsFlags::empty(),
-            none,
-        )?;
+        mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none)?;
     }
     Ok(())
 }
@@ -160,10 +143,7 @@ fn mount_private_view(view: View) -> io::Result<()> {
 /// Mount points at or below `top`, in mount order.
 pub fn mount_points_below(top: &Path) -> io::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from);
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     Ok(points.filter(|point| point.starts_with(top)).collect())
 }
 

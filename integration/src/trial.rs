@@ -43,10 +43,8 @@ pub struct Trial {
 
 /// The `body` stage: performs one test and prints its verdict as JSON on stdout.
 pub fn perform(order: &Order) -> ExitCode {
-    let Some(case) = crate::tests::all()
-        .into_iter()
-        .chain(crate::endtoend::cases())
-        .find(|case| case.name == order.test)
+    let Some(case) =
+        crate::tests::all().into_iter().chain(crate::endtoend::cases()).find(|case| case.name == order.test)
     else {
         eprintln!("no test is called {}", order.test);
         return ExitCode::from(2);
@@ -54,8 +52,10 @@ pub fn perform(order: &Order) -> ExitCode {
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
         let outcome = (case.body)(&mut trial);
-        let config = serde_json::to_string(&trial.config)?;
-        eprintln!("# configuration: {config}");
+        let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
+        for line in bundle::differences(&default, &trial.config, "") {
+            eprintln!("# config.json: {line}");
+        }
         let left = trial.clean_up(&baseline);
         outcome.and(left)
     });
@@ -149,25 +149,13 @@ impl Trial {
 
     /// Gives the payload these capabilities in all five sets.
     pub fn capabilities(&mut self, names: &[&str]) {
-        for set in [
-            "bounding",
-            "effective",
-            "inheritable",
-            "permitted",
-            "ambient",
-        ] {
+        for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
             self.set(&format!("/process/capabilities/{set}"), json!(names));
         }
     }
 
     /// Appends a mount and makes sure that nothing else in the test depends on the order before it.
-    pub fn mount(
-        &mut self,
-        destination: &str,
-        kind: &str,
-        source: impl AsRef<Path>,
-        options: &[&str],
-    ) {
+    pub fn mount(&mut self, destination: &str, kind: &str, source: impl AsRef<Path>, options: &[&str]) {
         self.push(
             "/mounts",
             json!({"destination": destination, "type": kind, "source": source.as_ref(), "options": options}),
@@ -187,12 +175,7 @@ impl Trial {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         self.set("/linux/uidMappings", map.clone());
         self.set("/linux/gidMappings", map);
-        for entry in [
-            self.rootfs(),
-            self.rootfs().join("dev"),
-            self.rootfs().join("out"),
-            self.rootfs().join("mnt"),
-        ] {
+        for entry in [self.rootfs(), self.rootfs().join("dev"), self.rootfs().join("out"), self.rootfs().join("mnt")] {
             std::os::unix::fs::chown(entry, Some(100_000), Some(100_000))?;
         }
         Ok(())
@@ -223,30 +206,17 @@ impl Trial {
     pub fn call_after(&mut self, script: &str, words: &[&str]) -> Call {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{script}\nexec \"$@\""), "sh"]);
-        command
-            .arg(&self.runtime)
-            .arg("--root")
-            .arg(&self.root)
-            .args(words);
+        command.arg(&self.runtime).arg("--root").arg(&self.root).args(words);
         self.prepare(command)
     }
 
     fn prepare(&mut self, mut command: Command) -> Call {
         self.calls += 1;
-        command.env_clear().env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        );
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.current_dir(&self.bundle);
         let file = |kind: &str| self.scratch.join(format!("{}.{kind}", self.calls));
-        Call {
-            command,
-            stdin: None,
-            limit: self.limit(CALL_LIMIT),
-            stdout: file("stdout"),
-            stderr: file("stderr"),
-        }
+        Call { command, stdin: None, limit: self.limit(CALL_LIMIT), stdout: file("stdout"), stderr: file("stderr") }
     }
 
     /// `run` of the written configuration, in the foreground, to its end.
@@ -285,10 +255,7 @@ impl Trial {
             !done.stdout.contains("payload-has-run"),
             "the payload ran although the configuration is refused"
         );
-        crate::ensure!(
-            !done.stderr.trim().is_empty(),
-            "the refusal says nothing on stderr"
-        );
+        crate::ensure!(!done.stderr.trim().is_empty(), "the refusal says nothing on stderr");
         self.expect_unknown()?;
         Ok(done)
     }
@@ -297,11 +264,7 @@ impl Trial {
     pub fn expect_unknown(&mut self) -> Outcome {
         let id = self.id.clone();
         let done = self.call(&["state", &id]).go()?;
-        crate::ensure!(
-            !done.succeeded(),
-            "the runtime still knows the container: {}",
-            done.stdout.trim()
-        );
+        crate::ensure!(!done.succeeded(), "the runtime still knows the container: {}", done.stdout.trim());
         Ok(())
     }
 
@@ -362,10 +325,7 @@ impl Trial {
     }
 
     pub fn status(&mut self) -> Outcome<String> {
-        Ok(self.state()?["status"]
-            .as_str()
-            .unwrap_or_default()
-            .to_string())
+        Ok(self.state()?["status"].as_str().unwrap_or_default().to_string())
     }
 
     pub fn pid(&mut self) -> Outcome<i32> {
@@ -383,14 +343,24 @@ impl Trial {
         Ok(())
     }
 
+    /// Waits until the container is stopped, or nobody knows it any more.
+    pub fn wait_for_end(&mut self) -> Outcome {
+        let limit = self.limit(Duration::from_secs(5));
+        let id = self.id.clone();
+        let ended = eventually(limit, || {
+            let done = self.call(&["state", &id]).go()?;
+            Ok(!done.succeeded() || done.stdout.contains("stopped"))
+        })?;
+        crate::ensure!(ended, "the container neither stopped nor went away");
+        Ok(())
+    }
+
     /// Waits until the file appears, with a bound.
     pub fn wait_for_file(&mut self, path: impl AsRef<Path>) -> Outcome<String> {
         let path = path.as_ref();
         let limit = self.limit(Duration::from_secs(5));
         // A file that is created but still empty is half written.
-        let there = eventually(limit, || {
-            Ok(fs::metadata(path).is_ok_and(|meta| meta.len() > 0))
-        })?;
+        let there = eventually(limit, || Ok(fs::metadata(path).is_ok_and(|meta| meta.len() > 0)))?;
         crate::ensure!(there, "{} never appeared", path.display());
         Ok(fs::read_to_string(path)?)
     }
@@ -403,11 +373,7 @@ impl Trial {
             }
         }
         let left = baseline.compare(&self.root, &self.ids);
-        if left.is_empty() {
-            Ok(())
-        } else {
-            fail(format!("left behind: {}", left.join("; ")))
-        }
+        if left.is_empty() { Ok(()) } else { fail(format!("left behind: {}", left.join("; "))) }
     }
 }
 
@@ -417,10 +383,13 @@ pub fn as_words(words: &[String]) -> Vec<&str> {
 
 /// The value of a field in /proc/PID/status text.
 pub fn status_field<'a>(text: &'a str, field: &str) -> Outcome<&'a str> {
-    let found = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    found
-        .map(str::trim)
-        .ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+    let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    found.map(str::trim).ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+}
+
+/// Whether a process lives: a zombie is dead and only waits for its parent to ask.
+pub fn alive(pid: impl std::fmt::Display) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }

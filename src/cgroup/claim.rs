@@ -54,6 +54,23 @@ impl CgroupPlan {
         Record { v2, v1 }
     }
 
+    /// Opens the cgroup of a container that has one, to apply an update's plan
+    /// ([`super::plan_update`]). Switches on controllers that the update needs.
+    pub fn open(&self) -> Result<Cgroup<'_>> {
+        let mut leaves = Vec::with_capacity(self.hierarchies.len());
+        for hierarchy in &self.hierarchies {
+            let failed = |path: &str, errno| Error::sys("cgroup", format!("open({path:?})"), errno);
+            let root = Dir::open(&hierarchy.mount).map_err(|errno| failed(&hierarchy.mount, errno))?;
+            let dir = open(&root, &self.path.to_string()[1..])?;
+            let controllers = match hierarchy.v1.is_empty() {
+                true => controllers::enable(&root, &self.path, &dir, &hierarchy.writes)?,
+                false => Vec::new(),
+            };
+            leaves.push(Leaf { plan: hierarchy, dir, controllers });
+        }
+        Ok(Cgroup { plan: self, leaves })
+    }
+
     /// Looks whether the place is free: absent, or an empty cgroup that is not frozen
     /// (config-linux.md, "Control groups"). Makes nothing. Store [`CgroupPlan::record`]
     /// between this and [`Claim::create`].
@@ -100,24 +117,24 @@ impl<'p> Claim<'p> {
         match self.make_all(&mut made) {
             Ok(cgroup) => Ok(cgroup),
             Err(error) => {
-                for (parent, name) in made.iter().rev() {
-                    // The first error is the one that counts; a directory that somebody
-                    // has moved into meanwhile stays theirs.
-                    let _ = parent.rmdir(name).is_ok();
-                }
-                let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS));
-                if denied && self.plan.may_run_without {
-                    return Ok(Cgroup { plan: self.plan, leaves: Vec::new() });
-                }
+                undo(&made);
                 Err(error)
             }
         }
     }
 
-    fn make_all(&self, made: &mut Vec<(Dir, String)>) -> Result<Cgroup<'p>> {
+    fn make_all<'c>(&'c self, made: &mut Vec<(&'c Dir, String)>) -> Result<Cgroup<'p>> {
         let mut leaves = Vec::with_capacity(self.roots.len());
         for (hierarchy, (root, there)) in self.plan.hierarchies.iter().zip(&self.roots) {
-            let dir = make_leaf(root, &self.plan.path, *there, made)?;
+            let before = made.len();
+            let dir = match make_leaf(root, &self.plan.path, *there, made) {
+                Err(error) if hierarchy.may_be_missing && is_denied(&error) => {
+                    undo(&made[before..]);
+                    made.truncate(before);
+                    continue;
+                }
+                other => other?,
+            };
             if hierarchy.v1.iter().any(|c| c == "cpuset") {
                 fill_cpuset(root, &self.plan.path)?;
             }
@@ -131,38 +148,58 @@ impl<'p> Claim<'p> {
     }
 }
 
-/// mkdir -p under the root's fd; every made directory is noted with its parent.
-fn make_leaf(root: &Dir, path: &CgroupPath, there: bool, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
-    let mut parent = open(root, ".")?;
-    if !path.ancestors().is_empty() {
-        let above = path.ancestors().join("/");
-        parent = match root.open_below(&above) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => make_ancestors(parent, path, made)?,
-            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {above:?})", root.path), errno)),
-        };
-    }
-    let fresh = parent.mkdir(path.leaf())?;
-    let leaf = open(&parent, path.leaf())?;
-    match (fresh, there) {
-        (true, _) => made.push((parent, path.leaf().to_owned())),
-        (false, true) => {}
-        // It was not there a moment ago: two creates want the same place.
-        (false, false) => return Err(Error::new(Kind::Exists, ITEM, format!("{} is just being made", leaf.path))),
-    }
-    Ok(leaf)
+fn is_denied(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS))
 }
 
-fn make_ancestors(mut dir: Dir, path: &CgroupPath, made: &mut Vec<(Dir, String)>) -> Result<Dir> {
-    for name in path.ancestors() {
-        let fresh = dir.mkdir(name)?;
-        let next = open(&dir, name)?;
-        if fresh {
-            made.push((dir, name.clone()));
+/// Takes back what a failed create has made. That create's error is the one that
+/// counts, and a directory that somebody has moved into meanwhile stays theirs.
+fn undo(made: &[(&Dir, String)]) {
+    for (root, path) in made.iter().rev() {
+        let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+        if let Ok(parent) = root.open_below(above) {
+            parent.rmdir(name).unwrap_or(());
         }
-        dir = next;
     }
-    Ok(dir)
+}
+
+/// mkdir -p under the root's fd; every made directory is noted.
+fn make_leaf<'c>(root: &'c Dir, path: &CgroupPath, there: bool, made: &mut Vec<(&'c Dir, String)>) -> Result<Dir> {
+    let above = path.ancestors().join("/");
+    let opened = match above.is_empty() {
+        true => None,
+        false => match root.open_below(&above) {
+            Ok(dir) => Some(dir),
+            Err(Errno::NOENT) => make_ancestors(root, path, made)?,
+            Err(errno) => return Err(Error::sys(ITEM, format!("openat2({:?}, {above:?})", root.path), errno)),
+        },
+    };
+    let parent = opened.as_ref().unwrap_or(root);
+    let fresh = parent.mkdir(path.leaf())?;
+    match (fresh, there) {
+        (true, _) => made.push((root, path.to_string()[1..].to_owned())),
+        (false, true) => {}
+        (false, false) => {
+            // It was not there a moment ago: two creates want the same place.
+            return Err(Error::new(Kind::Exists, ITEM, format!("{} is just being made", parent.join(path.leaf()))));
+        }
+    }
+    open(parent, path.leaf())
+}
+
+fn make_ancestors<'c>(root: &'c Dir, path: &CgroupPath, made: &mut Vec<(&'c Dir, String)>) -> Result<Option<Dir>> {
+    let mut last: Option<Dir> = None;
+    let mut below = String::new();
+    for name in path.ancestors() {
+        below.push_str(if below.is_empty() { "" } else { "/" });
+        below.push_str(name);
+        let dir = last.as_ref().unwrap_or(root);
+        if dir.mkdir(name)? {
+            made.push((root, below.clone()));
+        }
+        last = Some(open(dir, name)?);
+    }
+    Ok(last)
 }
 
 fn open(dir: &Dir, name: &str) -> Result<Dir> {
@@ -212,21 +249,17 @@ impl Cgroup<'_> {
     /// Moves process `pid` into every v1 hierarchy, and into the v2 one unless it was
     /// born there. Each move waits for RCU, up to milliseconds.
     pub fn place(&self, pid: u32, born_in_v2: bool) -> Result<()> {
-        for leaf in &self.leaves {
-            if !(born_in_v2 && leaf.plan.v1.is_empty()) {
-                place(&leaf.dir, pid)?;
-            }
-        }
-        Ok(())
+        // v2 first: a create killed in the middle leaves a process that cgroup.kill finds.
+        let (v2, v1): (Vec<_>, Vec<_>) = self.leaves.iter().partition(|leaf| leaf.plan.v1.is_empty());
+        let v2 = v2.into_iter().filter(|_| !born_in_v2);
+        v2.chain(v1).try_for_each(|leaf| super::join::place(&leaf.dir, pid))
     }
 
     /// Writes the values, puts the device filter in force, hands the cgroup over to its
     /// owner. Before the container's own code runs.
     pub fn apply(&self) -> Result<()> {
         for leaf in &self.leaves {
-            for write in &leaf.plan.writes.list {
-                leaf.apply(write)?;
-            }
+            leaf.apply_all()?;
         }
         let Some(v2) = self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()) else { return Ok(()) };
         if let DeviceFilter::Program { program, pin, may_be_missing } = &self.plan.devices {
@@ -245,29 +278,24 @@ impl Cgroup<'_> {
     }
 }
 
-/// Moves one process into one cgroup.
-fn place(dir: &Dir, pid: u32) -> Result<()> {
-    // EINVAL: the kernel has not finished making the task (TASK_NEW); it soon will.
-    let mut tries = 5;
-    loop {
-        match dir.write("cgroup.procs", &pid.to_string()) {
-            Err(Errno::INVAL) if tries > 0 => {
-                tries -= 1;
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            other => {
-                let failed =
-                    |errno| Error::sys("cgroup", format!("write({:?}, \"{pid}\")", dir.join("cgroup.procs")), errno);
-                return other.map_err(failed);
+impl Leaf<'_> {
+    /// Writes the values in order. Some depend on each other in a way that changes with
+    /// what was there before (memory and memory+swap, quota and burst): what the kernel
+    /// refuses with EINVAL is tried once more after the rest.
+    fn apply_all(&self) -> Result<()> {
+        let mut refused = Vec::new();
+        for write in &self.plan.writes.list {
+            match self.apply(write) {
+                Err(error) if error.errno() == Some(Errno::INVAL) => refused.push(write),
+                other => other?,
             }
         }
+        refused.into_iter().try_for_each(|write| self.apply(write))
     }
-}
 
-impl Leaf<'_> {
     fn apply(&self, write: &Write) -> Result<()> {
         let is_v2 = self.plan.v1.is_empty();
-        if is_v2 && write.harmless && !self.controllers.iter().any(|c| *c == write.controller) {
+        if is_v2 && write.harmless && !self.controllers.contains(&write.controller) {
             return Ok(());
         }
         if let Some((file, limit)) = write.not_below {
@@ -293,7 +321,7 @@ impl Leaf<'_> {
         let call = format!("write({:?}, {value:?})", self.dir.join(file));
         let error = Error::sys(&write.item, call, errno);
         let controller = &write.controller;
-        let absent = self.plan.v1.is_empty() && !self.controllers.iter().any(|c| c == controller);
+        let absent = self.plan.v1.is_empty() && !self.controllers.contains(controller);
         match errno {
             Errno::NOENT if absent && controller != "cgroup" => {
                 error.hint(format!("the {controller} controller is not available in {}", self.dir.path))

@@ -27,10 +27,9 @@ pub fn enable(root: &Dir, path: &CgroupPath, leaf: &Dir, writes: &Writes) -> Res
         return Ok(have);
     }
     let available = names(root, LIST)?;
-    if let Some(write) = writes.list.iter().find(|w| missing.contains(&&*w.controller) && is_needed(w)) {
-        if !has(&available, &write.controller) {
-            return Err(unavailable(write, root));
-        }
+    let nowhere = |w: &&Write| is_needed(w) && missing.contains(&&*w.controller) && !has(&available, &w.controller);
+    if let Some(write) = writes.list.iter().find(nowhere) {
+        return Err(unavailable(write, root));
     }
     let reachable: Vec<&str> = missing.into_iter().filter(|c| has(&available, c)).collect();
     if reachable.is_empty() {

@@ -64,8 +64,14 @@ impl Dir {
         if done == value.len() { Ok(()) } else { Err(Errno::IO) }
     }
 
-    /// The whole of the interface file `file`.
+    /// The whole of an interface file that the kernel shows in one piece: anything but
+    /// the lists of processes. One read(2) is all there is, unless it fills the buffer.
     pub fn read(&self, file: &str) -> Result<String, Errno> {
+        read_once(&self.open_file(file, OFlags::RDONLY)?)
+    }
+
+    /// The whole of an interface file of any length.
+    pub fn read_list(&self, file: &str) -> Result<String, Errno> {
         read_all(&self.open_file(file, OFlags::RDONLY)?)
     }
 
@@ -110,14 +116,30 @@ impl AsFd for Dir {
     }
 }
 
-/// Reads a small kernel file to its end.
+/// Reads a kernel file that comes in one piece.
+pub fn read_once(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut chunk = [0u8; 4096];
+    let got = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut chunk))?;
+    let mut bytes = chunk[..got].to_vec();
+    if got == chunk.len() {
+        read_on(fd, &mut bytes)?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads a kernel file to its end.
 pub fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
     let mut bytes = Vec::new();
+    read_on(fd, &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_on(fd: &OwnedFd, bytes: &mut Vec<u8>) -> Result<(), Errno> {
     let mut chunk = [0u8; 4096];
     loop {
         let got = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut chunk))?;
         if got == 0 {
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            return Ok(());
         }
         bytes.extend_from_slice(&chunk[..got]);
     }

@@ -123,7 +123,8 @@ pub fn wait_event(dir: &Dir, line: &str, deadline: Instant) -> Result<bool> {
     }
 }
 
-fn reread(fd: &OwnedFd) -> Result<String, Errno> {
+/// Reads a file that is open from its beginning.
+pub fn reread(fd: &OwnedFd) -> Result<String, Errno> {
     rustix::fs::seek(fd, SeekFrom::Start(0))?;
-    super::dir::read_all(fd)
+    super::dir::read_once(fd)
 }

@@ -48,6 +48,17 @@ pub enum Layout {
     },
 }
 
+impl Layout {
+    /// Where cgroup v2 is mounted, alone or beside v1.
+    #[must_use]
+    pub fn v2_mount(&self) -> Option<&str> {
+        match self {
+            Layout::V2 { mount } => Some(mount),
+            Layout::Hybrid { v2, .. } => v2.as_deref(),
+        }
+    }
+}
+
 /// One mounted cgroup v1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
@@ -75,7 +75,7 @@ impl Record {
         let Some(dir) = self.open_main()? else { return Ok(()) };
         if signal == Signal::KILL && self.v2.is_some() {
             match dir.write("cgroup.kill", "1") {
-                Ok(()) | Err(Errno::NODEV) => return Ok(()),
+                Ok(()) | Err(Errno::NODEV) => return self.kill_in_v1(),
                 // ENOENT: kernel before 5.14; EOPNOTSUPP: a threaded cgroup.
                 Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
                 Err(errno) => {
@@ -83,10 +83,23 @@ impl Record {
                 }
             }
         }
-        self.kill_one_by_one(signal)
+        self.kill_one_by_one(&dir, signal)
     }
 
-    fn kill_one_by_one(&self, signal: Signal) -> Result<()> {
+    /// Kills processes of a hybrid host that are in a v1 hierarchy but not in the v2 one:
+    /// a create killed between two moves, or a process that somebody has moved.
+    fn kill_in_v1(&self) -> Result<()> {
+        for (_, path) in &self.v1 {
+            match Dir::open(path) {
+                Ok(dir) => signal_procs(&dir, Signal::KILL).map(drop)?,
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn kill_one_by_one(&self, dir: &Dir, signal: Signal) -> Result<()> {
         let paused = self.is_frozen()?;
         let deadline = Instant::now() + PATIENCE;
         let mut nap = Duration::from_micros(100);
@@ -94,17 +107,16 @@ impl Record {
             // Without a freezer, or with a task that will not freeze, the loop still
             // converges: it repeats until nobody is left.
             let frozen = paused || self.freeze().is_ok();
-            let pids = self.procs()?;
-            let sent = pids.iter().try_for_each(|pid| send(*pid, signal));
+            let sent = signal_procs(dir, signal);
             // A paused container stays paused, but SIGKILL has to reach it (v1).
             if frozen && (!paused || signal == Signal::KILL) {
                 self.thaw()?;
             }
-            sent?;
-            if pids.is_empty() || signal != Signal::KILL {
+            if sent? == 0 || signal != Signal::KILL {
                 return Ok(());
             }
             if Instant::now() >= deadline {
+                let pids = self.procs()?;
                 return Err(Error::sys("cgroup", format!("kill({pids:?}, SIGKILL)"), Errno::TIMEDOUT));
             }
             std::thread::sleep(nap);
@@ -123,22 +135,41 @@ impl Record {
     }
 }
 
-fn send(pid: u32, signal: Signal) -> Result<()> {
-    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    match kill_process(number, signal) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Error::sys("cgroup", format!("kill({pid}, {signal:?})"), errno)),
+/// Sends `signal` to the processes of `dir` and below, and counts them. Each is held by
+/// a pidfd and looked for a second time, so that a reused number is never hit.
+fn signal_procs(dir: &Dir, signal: Signal) -> Result<usize> {
+    let mut held = Vec::new();
+    for pid in procs_below(dir)? {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(fd) => held.push((pid, fd)),
+            Err(Errno::SRCH) => {}
+            Err(errno) => return Err(Error::sys("cgroup", format!("pidfd_open({pid})"), errno)),
+        }
     }
+    if held.is_empty() {
+        return Ok(0);
+    }
+    let there = procs_below(dir)?;
+    for (pid, fd) in held.iter().filter(|(pid, _)| there.contains(pid)) {
+        match pidfd_send_signal(fd, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(Error::sys("cgroup", format!("pidfd_send_signal({pid}, {signal:?})"), errno)),
+        }
+    }
+    Ok(held.len())
 }
 
 /// The processes of `dir` and the cgroups below it; 0 for one without a number here.
 pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
     let failed = |call: &str, name: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(name)), errno);
-    let mut pids: Vec<u32> = match dir.read("cgroup.procs") {
+    let mut pids: Vec<u32> = match dir.read_list("cgroup.procs") {
         Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
-        // EOPNOTSUPP: a threaded cgroup, whose processes the domain above lists.
-        // ENODEV, ENOENT: removed meanwhile.
-        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => Vec::new(),
+        // EOPNOTSUPP: a threaded cgroup; the caller may have made ours one. (The container
+        // cannot: a cgroup with processes does not become threaded.)
+        Err(Errno::OPNOTSUPP) => threads_owners(dir),
+        // Removed meanwhile.
+        Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
         Err(errno) => return Err(failed("read", "cgroup.procs", errno)),
     };
     let children = match dir.children() {
@@ -153,6 +184,18 @@ pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
         }
     }
     Ok(pids)
+}
+
+/// The processes whose threads are in a threaded cgroup. What vanishes is left out.
+fn threads_owners(dir: &Dir) -> Vec<u32> {
+    let owner = |tid: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    };
+    let threads = dir.read_list("cgroup.threads").unwrap_or_default();
+    let mut pids: Vec<u32> = threads.lines().filter_map(owner).collect();
+    pids.dedup();
+    pids
 }
 
 /// rmdir, by way of what keeps it from succeeding.

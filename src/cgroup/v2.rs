@@ -12,12 +12,9 @@ const DEFAULT_PERIOD: u64 = 100_000;
 
 /// Everything but devices and `unified`, limited to controllers that `here` has.
 pub fn plan_writes(resources: &Resources<'_>, here: &dyn Fn(&str) -> bool, out: &mut Writes) -> Result<()> {
-    if here("pids") {
-        if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
-            let item = "linux.resources.pids.limit";
-            let write = Write::new(item, "pids", "pids.max", bytes_or_max(item, limit)?);
-            out.push(write.harmless(limit == -1));
-        }
+    if let (true, Some(limit)) = (here("pids"), resources.pids.and_then(|pids| pids.limit)) {
+        let item = "linux.resources.pids.limit";
+        out.push(Write::new(item, "pids", "pids.max", bytes_or_max(item, limit)?).harmless(limit == -1));
     }
     if let (true, Some(memory)) = (here("memory"), &resources.memory) {
         plan_memory(memory, out)?;

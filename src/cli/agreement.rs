@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use proptest::prelude::*;
 
-use super::args::{Command, Invocation, leading};
+use super::args::{Command, Invocation};
+use super::leading::leading;
 use super::{fast, full};
 
 fn by_clap(words: &[OsString]) -> Option<Invocation> {
@@ -107,6 +108,8 @@ fn piece() -> impl Strategy<Value = Vec<String>> {
         2 => (letter(), letter()).prop_map(|(a, b)| vec![format!("-{a}{b}")]),
         1 => (letter(), value()).prop_map(|(a, v)| vec![format!("-{a}={v}")]),
         2 => (letter(), value()).prop_map(|(a, v)| vec![format!("-{a}"), v.to_string()]),
+        1 => letter().prop_map(|a| vec![format!("--{a}")]),
+        1 => (letter(), value()).prop_map(|(a, v)| vec![format!("--{a}={v}")]),
         1 => Just(vec!["-no-subreaper".to_string()]),
     ]
 }

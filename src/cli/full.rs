@@ -9,7 +9,8 @@ use clap::builder::ArgAction;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches};
 
-use super::args::{self, Command, Global, Invocation, Leading};
+use super::args::{self, Command, Global, Invocation};
+use super::leading::Leading;
 use super::value;
 
 /// What came of a command line.
@@ -215,7 +216,7 @@ fn see(asked: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::leading;
+    use crate::cli::leading::leading;
 
     pub fn parsed(line: &str) -> Parsed {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();

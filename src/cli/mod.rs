@@ -10,9 +10,11 @@ mod fast;
 mod features;
 mod full;
 mod kill;
+mod leading;
 mod log;
 mod man;
 mod matching;
+mod pause;
 mod plan;
 mod ps;
 mod run;
@@ -40,7 +42,7 @@ pub fn main(words: &[OsString]) -> u8 {
     let invocation = match fast::parse(words) {
         Some(invocation) => invocation,
         None => {
-            let leading = args::leading(words);
+            let leading = leading::leading(words);
             match full::parse(words, &leading) {
                 full::Parsed::Run(invocation) => *invocation,
                 full::Parsed::Print(text) => return finish(print(&text), &Log::new(&Global::default()), 1),
@@ -68,6 +70,8 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Delete(args) => delete::run(global, log, &args),
         Command::List(args) => state::list(global, &args),
         Command::Ps(args) => ps::run(global, &args),
+        Command::Pause(args) => pause::run(global, &args),
+        Command::Resume(args) => pause::resume(global, &args),
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),

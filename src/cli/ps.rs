@@ -12,8 +12,7 @@ use super::{io_error, print, settings};
 pub fn run(global: &Global, args: &Ps) -> Result<u8> {
     let container = Container::open(&settings::root(global)?, &settings::id(&args.id)?)?;
     let text = container.record_text()?;
-    let record = Container::parse(&text)
-        .ok_or_else(|| Error::new(xebec::Kind::WrongState, container.item(), "its create did not finish"))?;
+    let record = container.finished(&text)?;
     let mut pids = record.cgroup.procs()?;
     if record.cgroup.is_none() {
         let (_, init) = container.status(&record.cgroup)?;

@@ -1,6 +1,7 @@
 //! `xebec --version`: text that engines parse, line by line.
 
 use xebec::Result;
+use xebec::config::OCI_VERSION;
 
 /// The release script names the commit; a build without it is of an unknown one.
 const COMMIT: &str = match option_env!("XEBEC_COMMIT") {
@@ -8,15 +9,12 @@ const COMMIT: &str = match option_env!("XEBEC_COMMIT") {
     None => "unknown",
 };
 
-/// The newest runtime-spec whose configs are understood in full.
-const SPEC: &str = "1.3.0";
-
 pub fn run() -> Result<u8> {
     super::print(&text())
 }
 
 fn text() -> String {
-    format!("xebec version {}\ncommit: {COMMIT}\nspec: {SPEC}\n", env!("CARGO_PKG_VERSION"))
+    format!("xebec version {}\ncommit: {COMMIT}\nspec: {OCI_VERSION}\n", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]

@@ -14,8 +14,6 @@ use super::finding::{Finding, quoted, token};
 /// What a value may be.
 #[derive(Debug)]
 pub enum Shape {
-    /// Anything: the property is judged elsewhere.
-    Any,
     Bool,
     /// A string, and what to call it.
     Text(&'static str),
@@ -153,13 +151,34 @@ const LINUX: Shape = Shape::Object(&[
     may("intelRdt", INTEL_RDT),
     may("memoryPolicy", Shape::Object(&[must("mode", TEXT), may("nodes", TEXT), may("flags", TEXTS)])),
     may("sysctl", TEXT_MAP),
-    may("seccomp", Shape::Any),
+    may("seccomp", SECCOMP),
     may("rootfsPropagation", TEXT),
     may("maskedPaths", TEXTS),
     may("readonlyPaths", TEXTS),
     may("mountLabel", TEXT),
     may("personality", Shape::Object(&[must("domain", TEXT), may("flags", TEXTS)])),
 ]);
+
+/// `xebec_seccomp::Profile::check` judges what is REQUIRED here.
+const SECCOMP: Shape = Shape::Object(&[
+    may("defaultAction", TEXT),
+    may("defaultErrnoRet", U64),
+    may("architectures", TEXTS),
+    may("flags", TEXTS),
+    may("listenerPath", TEXT),
+    may("listenerMetadata", TEXT),
+    may("syscalls", Shape::List(&SECCOMP_RULE)),
+]);
+
+const SECCOMP_RULE: Shape = Shape::Object(&[
+    may("names", TEXTS),
+    may("action", TEXT),
+    may("errnoRet", U64),
+    may("args", Shape::List(&SECCOMP_ARG)),
+]);
+
+const SECCOMP_ARG: Shape =
+    Shape::Object(&[may("index", U64), may("value", U64), may("valueTwo", U64), may("op", TEXT)]);
 
 const DEVICE: Shape = Shape::Object(&[
     must("type", TEXT),
@@ -242,7 +261,6 @@ const NETWORK: Shape = Shape::Object(&[
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Shape::Any => f.write_str("a value"),
             Shape::Bool => f.write_str("true or false"),
             Shape::Text(what) => f.write_str(what),
             Shape::Int { min, max } => write!(f, "an integer from {min} to {max}"),
@@ -326,10 +344,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        match self.shape {
-            Shape::Any => d.deserialize_ignored_any(IgnoredAny).map(|IgnoredAny| ()),
-            _ => d.deserialize_any(self),
-        }
+        d.deserialize_any(self)
     }
 }
 

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use serde::de::Visitor;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 
 use super::Text;
 
@@ -240,7 +239,7 @@ objects! {
             #[serde(borrow)] intel_rdt: Option<IntelRdt<'a>>,
             #[serde(borrow)] memory_policy: Option<MemoryPolicy<'a>>,
             #[serde(borrow)] sysctl: StringMap<'a>,
-            #[serde(borrow)] seccomp: Option<&'a RawValue>,
+            #[serde(borrow)] seccomp: Option<xebec_seccomp::Profile<'a>>,
             #[serde(borrow)] rootfs_propagation: Option<Text<'a>>,
             #[serde(borrow)] masked_paths: Vec<Text<'a>>,
             #[serde(borrow)] readonly_paths: Vec<Text<'a>>,

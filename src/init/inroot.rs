@@ -107,6 +107,8 @@ pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Outcome<Ow
     make_rest(root, wanted.as_bytes(), make)
 }
 
+// Nothing may be boxed here: the child does not allocate.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack, one at a time")]
 enum Progress {
     Made,
     /// A dangling link stood in the way: the path with the link's target in its place.

@@ -39,8 +39,9 @@ pub struct Scene<'p> {
     pub proc: BorrowedFd<'p>,
     /// The namespaces to join, in the order of `plan.namespaces.joins`.
     pub joins: Vec<u32>,
+    /// Trees that the parent made, in the order of their slots.
+    pub trees: Vec<u32>,
     pub console_socket: Option<u32>,
-    /// An unconnected socket for interface flags, where there is a new network namespace.
     pub argv: StringVector,
     pub envp: StringVector,
     pub create_container: Vec<Prepared>,
@@ -162,6 +163,8 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
         Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
         Step::Ready => become_ready(scene),
+        Step::CloseFiles => close_files(scene),
+        Step::Seccomp => load_filter(scene),
         Step::Exec => execute(scene, trouble),
         _ if is_file_system_step(step) => perform_file_system(scene, step, trouble),
         _ => perform_process(scene, step, trouble),
@@ -318,12 +321,31 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
     }
 }
 
-/// execve(2), with nothing of ours left open; returns only its failure.
-fn execute(scene: &mut Scene<'_>, trouble: &mut Trouble) -> Outcome {
+/// Leaves nothing of ours open for the program.
+fn close_files(scene: &Scene<'_>) -> Outcome {
     process::cloexec_from(3 + scene.preserve_fds).during(Call::CloseRange)?;
     for fd in 3..3 + scene.preserve_fds {
         process::keep_over_exec(fd).during(Call::CloseRange)?;
     }
+    match &scene.gate {
+        // From here on the container counts as running: the kernel closes the rest in no
+        // certain order at execve, and `start` must not return before this end is gone.
+        Some(gate) => process::close_one(process::number(gate.start)).during(Call::CloseRange),
+        None => Ok(()),
+    }
+}
+
+/// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
+fn load_filter(scene: &Scene<'_>) -> Outcome {
+    let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
+    match xebec_seccomp::load(filter) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Errno::from_raw_os_error(errno.0)).during(Call::Seccomp),
+    }
+}
+
+/// execve(2); returns only its failure.
+fn execute(scene: &mut Scene<'_>, trouble: &mut Trouble) -> Outcome {
     trouble.index = scene.program as u16;
     let Some(path) = scene.plan.exec.candidates.get(scene.program) else {
         return Err(Errno::NOENT).during(Call::Execve);

@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use crate::plan::step::{FileSystem, Hierarchy, MountStep, MountWhat};
 use crate::sys::mount::{self, MountAttr, mount_setattr, mount_setattr_at};
-use crate::sys::{Call, During, Fail, Outcome};
+use crate::sys::{Call, During, Fail, Outcome, process};
 
 use super::copyup;
 use super::inroot::{self, Make};
@@ -84,7 +84,12 @@ fn make_parent_private(dir: BorrowedFd<'_>) -> Outcome {
 pub fn perform(scene: &mut Scene<'_>, step: &MountStep, trouble: &mut Trouble) -> Outcome {
     let root = scene.root()?;
     let (tree, target) = match &step.what {
-        MountWhat::Bind { source, recursive } => bind(root, step, source, *recursive)?,
+        MountWhat::Bind { source, recursive } => place(root, step, clone_at(CWD, source, *recursive)?)?,
+        MountWhat::Idmapped(idmapped) => {
+            let Some(&tree) = scene.trees.get(idmapped.slot) else { return Err(Errno::BADF).during(Call::OpenTree) };
+            let tree = process::borrow(tree).try_clone_to_owned().map_err(|_| Errno::MFILE).during(Call::OpenTree)?;
+            place(root, step, tree)?
+        }
         MountWhat::New(fs) => match &fs.legacy {
             Some((flags, data)) => return mount_by_path(root, step, fs, *flags, data),
             None => new(root, step, fs, trouble)?,
@@ -118,8 +123,8 @@ fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Outcome {
     Ok(())
 }
 
-fn bind(root: BorrowedFd<'_>, step: &MountStep, source: &CStr, recursive: bool) -> Outcome<(OwnedFd, OwnedFd)> {
-    let tree = clone_at(CWD, source, recursive)?;
+/// The tree with its place: a file goes on a file, a directory on a directory.
+fn place(root: BorrowedFd<'_>, step: &MountStep, tree: OwnedFd) -> Outcome<(OwnedFd, OwnedFd)> {
     let make = if inroot::is_dir(&inroot::stat(tree.as_fd())?) { Make::Directory } else { Make::File };
     let target = inroot::open_or_make(root, &step.destination, make)?;
     Ok((tree, target))

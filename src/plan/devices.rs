@@ -36,7 +36,7 @@ pub fn plan_devices(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &Nam
         .iter()
         .any(|mount| is_dev(&mount.destination) && mount.options.iter().any(|o| matches!(&**o, "bind" | "rbind")));
     let terminal = config.process.as_ref().filter(|process| process.terminal);
-    let in_user_namespace = namespaces.is_new("user");
+    let in_user_namespace = namespaces.has("user");
     if !bound {
         for &(path, major, minor) in DEFAULT_DEVICES {
             if !config.linux.devices.iter().any(|device| &*device.path == path) {

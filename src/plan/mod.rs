@@ -8,6 +8,7 @@ mod devices;
 mod identity;
 mod mounts;
 mod namespaces;
+mod seccomp;
 pub mod step;
 mod text;
 
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
-use step::Step;
+use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +48,8 @@ pub struct Plan {
     pub net_devices: Vec<(String, String)>,
     pub hooks: HookPlan,
     pub exec: Exec,
+    /// What [`Step::Seccomp`] loads.
+    pub seccomp: Option<xebec_seccomp::Filter>,
     /// The absolute path of the root file system.
     pub rootfs: String,
     pub terminal: bool,
@@ -108,6 +111,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     };
     let hooks = plan_hooks(&config.hooks)?;
     let exec = plan_exec(config)?;
+    let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -117,6 +121,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         net_devices: net_devices(config),
         hooks,
         exec,
+        seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),
         warnings,
@@ -137,7 +142,7 @@ struct Parts<'p> {
 fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
     let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    let placed_late = cgroup.hierarchies.iter().any(|hierarchy| !hierarchy.v1.is_empty());
+    let placed_late = namespaces.joins_user() || cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
@@ -150,6 +155,10 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
     if let Some(process) = &config.process {
         labels(&mut steps, process, host)?;
+    }
+    steps.push(Step::CloseFiles);
+    if config.linux.seccomp.is_some() {
+        steps.push(Step::Seccomp);
     }
     steps.push(Step::Exec);
     Ok(steps)
@@ -169,9 +178,17 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
+        id_maps: namespaces.maps.as_ref(),
+        label: mount_label(config, host)?,
     };
+    let mut trees = 0;
     for (index, mount) in config.mounts.iter().enumerate() {
-        steps.push(Step::Mount(Box::new(mounts::plan_mount(index, mount, &context)?)));
+        let mut step = mounts::plan_mount(index, mount, &context)?;
+        if let MountWhat::Idmapped(idmapped) = &mut step.what {
+            idmapped.slot = trees;
+            trees += 1;
+        }
+        steps.push(Step::Mount(Box::new(step)));
     }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
@@ -241,8 +258,11 @@ fn process(
     if let Some(umask) = process.user.umask {
         steps.push(Step::Umask(umask));
     }
-    let grantable = if namespaces.is_new("user") { u64::MAX } else { host.capabilities() };
-    let credentials = identity::plan_credentials(process, grantable, warnings);
+    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
+    let mut credentials = identity::plan_credentials(process, grantable, warnings);
+    if config.linux.seccomp.is_some() && !process.no_new_privileges {
+        seccomp::keep_right_to_load(&mut credentials);
+    }
     steps.push(Step::Chdir(cstring("process.cwd", &process.cwd)?));
     steps.push(Step::User(Box::new(credentials)));
     steps.push(Step::CheckDirectory(cstring("process.cwd", &process.cwd)?));
@@ -254,6 +274,16 @@ fn process(
     }
     steps.push(Step::FindProgram);
     Ok(())
+}
+
+fn mount_label<'c>(config: &'c Config<'_>, host: &Host) -> Result<Option<&'c str>> {
+    match config.linux.mount_label.as_deref().filter(|label| !label.is_empty()) {
+        Some(label) if !host.selinux() => {
+            Err(Error::invalid("linux.mountLabel", format!("{label:?} is asked for, but SELinux is not active"))
+                .hint("boot with SELinux enabled, or leave the label out"))
+        }
+        label => Ok(label),
+    }
 }
 
 fn labels(steps: &mut Vec<Step>, process: &crate::config::Process<'_>, host: &Host) -> Result<()> {

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::sys::mount::MountAttr;
 
 use super::cstring;
-use super::step::{FileSystem, Hierarchy, MountStep, MountWhat};
+use super::namespaces::IdMaps;
+use super::step::{FileSystem, Hierarchy, Idmapped, MountStep, MountWhat};
 
 /// fsconfig(2) refuses string values of 256 bytes and more.
 const FSCONFIG_STRING_MAX: usize = 255;
@@ -28,6 +29,10 @@ pub struct MountContext<'a> {
     pub cgroup_v2: Option<&'a str>,
     /// The container's cgroup v1 directories on the host.
     pub cgroup_v1: Vec<(String, String)>,
+    /// The maps of the container's new user namespace.
+    pub id_maps: Option<&'a IdMaps>,
+    /// `linux.mountLabel`, where SELinux is active.
+    pub label: Option<&'a str>,
 }
 
 /// The options of one entry, sorted.
@@ -38,6 +43,8 @@ struct Sorted {
     propagation: Vec<(u64, bool)>,
     bind: Option<bool>,
     remount: bool,
+    /// Mapped ids: recursively or not.
+    idmap: Option<bool>,
     copy_up: bool,
     /// mount(2)'s superblock flags, and their names for fsconfig(2).
     flags: u64,
@@ -48,7 +55,10 @@ struct Sorted {
 /// The step for `mounts[index]`.
 pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -> Result<MountStep> {
     let item = format!("mounts[{index}] {}", mount.destination);
-    let mut sorted = sort_options(&item, &mount.options)?;
+    let mut sorted = sort_options(&mount.options);
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        sorted.idmap = Some(sorted.idmap.unwrap_or(false));
+    }
     let kind = mount.kind.as_deref().unwrap_or("");
     if kind == "bind" && sorted.bind.is_none() {
         sorted.bind = Some(false);
@@ -57,11 +67,18 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
     let late_readonly = is_tmpfs && sorted.attr.set & libc::MOUNT_ATTR_RDONLY != 0;
     let what = if sorted.remount {
         MountWhat::Remount
+    } else if let (Some(recursive), Some(map_recursive)) = (sorted.bind, sorted.idmap) {
+        idmapped(&item, mount, recursive, map_recursive, context)?
+    } else if sorted.idmap.is_some() {
+        return Err(Error::invalid(&item, "only a bind mount can have mapped ids").hint("add the option bind or rbind"));
     } else if let Some(recursive) = sorted.bind {
-        bind(&item, mount, recursive, context)?
+        MountWhat::Bind { source: bind_source(&item, mount, context)?, recursive }
     } else if kind == "cgroup" || kind == "cgroup2" {
         cgroup(&item, context, &mut sorted)?
     } else {
+        // The kernel's own file systems have their own labels.
+        let label = context.label.filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue"));
+        sorted.data.extend(label.map(|label| format!("context={label}")));
         MountWhat::New(file_system(&item, kind, mount, &sorted)?)
     };
     if late_readonly {
@@ -77,7 +94,7 @@ pub fn in_root(item: &str, path: &str) -> Result<CString> {
     if path.starts_with('/') { cstring(item, path) } else { cstring(item, &format!("/{path}")) }
 }
 
-fn sort_options(item: &str, options: &[Text<'_>]) -> Result<Sorted> {
+fn sort_options(options: &[Text<'_>]) -> Sorted {
     let mut sorted = Sorted::default();
     for option in options {
         match mount_option(option) {
@@ -94,15 +111,13 @@ fn sort_options(item: &str, options: &[Text<'_>]) -> Result<Sorted> {
             Some(Effect::Rbind) => sorted.bind = Some(true),
             Some(Effect::Remount) => sorted.remount = true,
             Some(Effect::TmpCopyUp) => sorted.copy_up = true,
-            Some(Effect::Idmap | Effect::Ridmap) => {
-                return Err(Error::invalid(item, "idmapped mounts are not in this release")
-                    .hint("leave out idmap, ridmap, uidMappings and gidMappings"));
-            }
+            Some(Effect::Idmap) => sorted.idmap = Some(sorted.idmap.unwrap_or(false)),
+            Some(Effect::Ridmap) => sorted.idmap = Some(true),
             Some(Effect::Ignored) => {}
             None => sorted.data.push(option.to_string()),
         }
     }
-    Ok(sorted)
+    sorted
 }
 
 fn change(attr: &mut MountAttr, set: u64, clear: u64) {
@@ -110,13 +125,34 @@ fn change(attr: &mut MountAttr, set: u64, clear: u64) {
     attr.clear = attr.clear & !set | clear;
 }
 
-fn bind(item: &str, mount: &Mount<'_>, recursive: bool, context: &MountContext<'_>) -> Result<MountWhat> {
+fn bind_source(item: &str, mount: &Mount<'_>, context: &MountContext<'_>) -> Result<CString> {
     let source = mount.source.as_deref().unwrap_or("");
     if source.is_empty() {
         return Err(Error::invalid(item, "a bind mount needs a source"));
     }
     let source = if source.starts_with('/') { source.to_owned() } else { format!("{}/{source}", context.bundle) };
-    Ok(MountWhat::Bind { source: cstring(item, &source)?, recursive })
+    cstring(item, &source)
+}
+
+/// The mount's own maps, or the container's (config.md, "Linux mount options", idmap).
+fn idmapped(
+    item: &str,
+    mount: &Mount<'_>,
+    recursive: bool,
+    map_recursive: bool,
+    context: &MountContext<'_>,
+) -> Result<MountWhat> {
+    let own = !mount.uid_mappings.is_empty() && !mount.gid_mappings.is_empty();
+    let (uid, gid) = match (own, context.id_maps) {
+        (true, _) => (mount.uid_mappings.clone(), mount.gid_mappings.clone()),
+        (false, Some(maps)) => (maps.uid.clone(), maps.gid.clone()),
+        (false, None) => {
+            return Err(Error::invalid(item, "mapped ids need uidMappings and gidMappings, or a new user namespace"));
+        }
+    };
+    let source = bind_source(item, mount, context)?;
+    // The slot is given when all mounts are known.
+    Ok(MountWhat::Idmapped(Idmapped { source, recursive, map_recursive, uid, gid, slot: 0 }))
 }
 
 /// The container's view of its cgroup: a fresh cgroup2 mount where a cgroup namespace
@@ -189,7 +225,14 @@ mod tests {
     use super::*;
 
     fn context() -> MountContext<'static> {
-        MountContext { bundle: "/b", cgroup_namespace: true, cgroup_v2: Some("/sys/fs/cgroup"), cgroup_v1: Vec::new() }
+        MountContext {
+            bundle: "/b",
+            cgroup_namespace: true,
+            cgroup_v2: Some("/sys/fs/cgroup"),
+            cgroup_v1: Vec::new(),
+            label: None,
+            id_maps: None,
+        }
     }
 
     fn step(json: &str) -> MountStep {

@@ -61,6 +61,12 @@ impl Namespaces {
         at_clone.fold(0, |flags, (_, flag)| flags | *flag as u64)
     }
 
+    /// Is a user namespace joined? Then the others must be made from inside it, to belong to it.
+    #[must_use]
+    pub fn joins_user(&self) -> bool {
+        self.joins.iter().any(|join| join.kind == "user")
+    }
+
     /// The names of the new namespaces.
     #[must_use]
     pub fn new_kinds(&self) -> &[&'static str] {
@@ -113,8 +119,9 @@ pub fn enter(
         steps.push(Step::UserNamespaceRoot);
     }
     for (slot, join) in namespaces.joins.iter().enumerate() {
-        // The parent joins the PID namespace: setns(2) moves only later children there.
-        if join.kind != "pid" {
+        // Joined before clone3: setns(2) moves only later children into a PID namespace, and
+        // what is cloned belongs to the user namespace of the cloner.
+        if !matches!(join.kind, "pid" | "user") {
             steps.push(Step::Join { kind: join.kind, flag: join.flag, path: join.path.clone(), slot });
         }
     }

@@ -8,6 +8,7 @@ use std::ffi::CString;
 
 use rustix::process::Gid;
 
+use crate::config::IdMapping;
 use crate::sys::mount::MountAttr;
 use crate::sys::settings::{CapSets, SchedAttr};
 
@@ -144,6 +145,8 @@ pub enum Step {
         apparmor: bool,
         label: CString,
     },
+    /// Marks all fds close-on-exec, but for those that the program is to have.
+    CloseFiles,
     /// Loads the seccomp filter.
     Seccomp,
     /// execve(2).
@@ -173,12 +176,28 @@ pub struct MountStep {
 pub enum MountWhat {
     /// A clone of what is at `source`.
     Bind { source: CString, recursive: bool },
+    /// The same with mapped ids: cloned by the parent, whose rights over the file system it takes.
+    Idmapped(Idmapped),
     /// A new file system.
     New(FileSystem),
     /// A change of what is mounted at the destination.
     Remount,
     /// cgroup v1: a tmpfs with a directory for each hierarchy, bound from the host.
     CgroupV1 { hierarchies: Vec<Hierarchy> },
+}
+
+/// A bind mount with mapped ids (mount_setattr(2), MOUNT_ATTR_IDMAP).
+#[derive(Debug)]
+pub struct Idmapped {
+    pub source: CString,
+    /// Bind the whole tree.
+    pub recursive: bool,
+    /// Map the whole tree.
+    pub map_recursive: bool,
+    pub uid: Vec<IdMapping>,
+    pub gid: Vec<IdMapping>,
+    /// Counts the trees that the parent made.
+    pub slot: usize,
 }
 
 /// A file system to be made by fsopen(2).

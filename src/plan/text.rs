@@ -70,6 +70,7 @@ impl Step {
             Step::ExecLabel { apparmor: true, .. } => "process.apparmorProfile".into(),
             Step::ExecLabel { apparmor: false, .. } => "process.selinuxLabel".into(),
             Step::Seccomp => "linux.seccomp".into(),
+            Step::CloseFiles => "file descriptors".into(),
         }
     }
 
@@ -188,7 +189,11 @@ impl Step {
             Step::FindProgram => format!("find {}", plan.exec.args.first().map_or_else(String::new, |s| text(s))),
             Step::Ready => "report ready; wait for start".into(),
             Step::ExecLabel { label, .. } => format!("write /proc/self/attr/exec {}", text(label)),
-            Step::Seccomp => "seccomp".into(),
+            Step::CloseFiles => "close all but stdio and the preserved".into(),
+            Step::Seccomp => {
+                let length = plan.seccomp.as_ref().map_or(0, |filter| filter.program.len());
+                format!("seccomp filter of {length} instructions")
+            }
             Step::Exec => {
                 let args: Vec<String> = plan.exec.args.iter().map(|s| format!("{:?}", text(s))).collect();
                 format!("execve [{}]", args.join(", "))
@@ -201,6 +206,7 @@ fn mount_call(mount: &MountStep, call: Call, index: u16) -> String {
     let name = call.name();
     match (&mount.what, call) {
         (MountWhat::Bind { source, .. }, Call::OpenTree) => format!("{name}({:?})", text(source)),
+        (MountWhat::Idmapped(m), Call::OpenTree) => format!("{name}({:?})", text(&m.source)),
         (MountWhat::New(fs), Call::Fsopen | Call::Fsmount) => format!("{name}({:?})", text(&fs.kind)),
         (MountWhat::New(fs), Call::Fsconfig) => match fs.options.get(usize::from(index)) {
             Some((key, Some(value))) => format!("{name}({:?}, {:?})", text(key), text(value)),
@@ -223,6 +229,11 @@ fn mount_act(mount: &MountStep) -> String {
     let mut line = match &mount.what {
         MountWhat::Bind { source, recursive } => {
             format!("{} {}", if *recursive { "rbind" } else { "bind" }, text(source))
+        }
+        MountWhat::Idmapped(m) => {
+            let tree = if m.recursive { "rbind" } else { "bind" };
+            let maps = if m.map_recursive { "all ids" } else { "ids" };
+            format!("{tree} {} with {maps} mapped ({} and {} lines)", text(&m.source), m.uid.len(), m.gid.len())
         }
         MountWhat::New(fs) => file_system_act(fs),
         MountWhat::Remount => "remount".to_owned(),

@@ -132,7 +132,7 @@ impl Drop for Console {
     fn drop(&mut self) {
         if let Some(saved) = &self.saved {
             // The terminal may be gone; there is nobody to tell.
-            let _ = tcsetattr(stdin(), OptionalActions::Now, saved).is_ok();
+            tcsetattr(stdin(), OptionalActions::Now, saved).ok();
         }
     }
 }

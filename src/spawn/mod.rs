@@ -20,6 +20,7 @@
 mod console;
 mod failure;
 mod hooks;
+mod idmap;
 pub mod own_exe;
 mod run;
 mod settle;
@@ -39,7 +40,7 @@ use crate::host::Host;
 use crate::init::wire::{self, Kind, Record as ChildRecord};
 use crate::init::{Gate, Scene};
 use crate::plan::{self, Plan, Request};
-use crate::state::{Container, ContainerId, Init, Record, Status};
+use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::{self, Child, StringVector};
 
 pub use hooks::run_hooks;
@@ -116,13 +117,21 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
 
 /// Creates a container that waits for [`crate::start`] (runtime.md, "Create").
 pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
+    let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
+    if terminal && options.console_socket.is_none() {
+        return Err(Error::invalid(
+            "--console-socket",
+            "cannot allocate tty: process.terminal is true, and nobody would get the terminal",
+        )
+        .hint("give --console-socket, or use run in the foreground"));
+    }
     let made = make(bundle, id, options, Opener::Fifo)?;
     let pid = made.child.pid.as_raw_nonzero().get();
     Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings })
 }
 
 /// The whole way from the bundle to a child that is ready; undone when it fails.
-fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> Result<Made> {
+fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) -> Result<Made> {
     let config = bundle.config()?;
     let (findings, warnings) = crate::config::check(&config);
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
@@ -136,9 +145,9 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, mode: Opener) -> R
         Ok(claim) => claim,
         Err(error) => return Err(forget(&container, error)),
     };
+    let parts = Parts { container: &container, record: &record, plan: &plan, tools: &tools, options, opener };
     let mut child = None;
-    let built = remember(&container, &record, bundle)
-        .and_then(|()| build(&container, &record, &plan, claim, tools, mode, options, &mut child));
+    let built = remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
@@ -159,6 +168,8 @@ fn forget(container: &Container, error: Error) -> Error {
 struct Tools {
     proc: OwnedFd,
     joins: Vec<OwnedFd>,
+    /// Bind mounts with mapped ids, detached.
+    trees: Vec<OwnedFd>,
     console_socket: Option<OwnedFd>,
     pidfd_socket: Option<OwnedFd>,
 }
@@ -172,6 +183,7 @@ impl Tools {
         }
         Ok(Tools {
             proc: settle::open_proc()?,
+            trees: idmap::make_trees(plan)?,
             joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
             console_socket: options
                 .console_socket
@@ -209,47 +221,54 @@ fn remember(container: &Container, record: &Record<'_>, bundle: &Bundle) -> Resu
     container.write_new("config.json", bundle.text().as_bytes())
 }
 
+/// What a container is made from.
+struct Parts<'p> {
+    container: &'p Container,
+    record: &'p Record<'p>,
+    plan: &'p Plan,
+    tools: &'p Tools,
+    options: &'p Options,
+    opener: Opener,
+}
+
 /// Makes cgroup and child, and brings the child to its gate.
-#[expect(clippy::too_many_arguments, reason = "the parts of one story, each used once")]
-fn build(
-    container: &Container,
-    record: &Record<'_>,
-    plan: &Plan,
-    claim: cgroup::Claim<'_>,
-    tools: Tools,
-    mode: Opener,
-    options: &Options,
-    child: &mut Option<Child>,
-) -> Result<(OwnedFd, Option<OwnedFd>)> {
+fn build(parts: &Parts<'_>, claim: cgroup::Claim<'_>, child: &mut Option<Child>) -> Result<(OwnedFd, Option<OwnedFd>)> {
+    let Parts { container, plan, tools, .. } = *parts;
     let cgroup = claim.create()?;
-    let fifos = if mode == Opener::Fifo { Some(make_fifos(container)?) } else { None };
+    let fifos = if parts.opener == Opener::Fifo { Some(make_fifos(container)?) } else { None };
     let (ours, theirs) = channel()?;
-    let scene = scene(container, record, plan, &tools, theirs.as_fd(), fifos.as_ref(), options)?;
+    let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, cgroup.v2(), scene)?);
     drop((theirs, fifos));
     container.note_creating(&Init::of(made.pid)?)?;
     settle::settle(plan, &cgroup, made, ours.as_fd())?;
-    let state = |status| crate::state::state_json(record, status, Some(made.pid.as_raw_nonzero().get()));
+    let console = accompany(parts, ours.as_fd(), made)?;
+    settle::announce(parts.options, made, tools.pidfd_socket.as_ref())?;
+    container.note_created()?;
+    Ok((ours, console))
+}
+
+/// Does the parent's part while the child builds, until it is ready; the terminal, if it sent one.
+fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Result<Option<OwnedFd>> {
+    let hooks = &parts.plan.hooks.runtime;
     let mut console = None;
-    if plan.hooks.runtime.is_empty() {
-        tell(ours.as_fd(), wire::GO, made, plan)?;
+    if hooks.is_empty() {
+        tell(channel, wire::GO, child, parts.plan)?;
     }
     loop {
-        let (message, fd) = receive(ours.as_fd(), made)?;
+        let (message, fd) = receive(channel, child)?;
         match message.kind {
             Kind::Console => console = fd,
             Kind::Hooks => {
-                run_hooks(&plan.hooks.runtime, &state(Status::Creating), record)?;
-                tell(ours.as_fd(), wire::HOOKED, made, plan)?;
-                tell(ours.as_fd(), wire::GO, made, plan)?;
+                let pid = child.pid.as_raw_nonzero().get();
+                run_hooks(hooks, &state_json(parts.record, Status::Creating, Some(pid)), parts.record)?;
+                tell(channel, wire::HOOKED, child, parts.plan)?;
+                tell(channel, wire::GO, child, parts.plan)?;
             }
-            Kind::Ready => break,
-            Kind::Failed => return Err(failure::child_failure(plan, &message)),
+            Kind::Ready => return Ok(console),
+            Kind::Failed => return Err(failure::child_failure(parts.plan, &message)),
         }
     }
-    settle::announce(options, made, tools.pidfd_socket.as_ref())?;
-    container.note_created()?;
-    Ok((ours, console))
 }
 
 /// The pair of sockets between parent and child: message boundaries, and an end of file when one dies.
@@ -271,42 +290,32 @@ fn make_fifos(container: &Container) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Everything the child needs, made while allocation is still allowed.
-fn scene<'p>(
-    container: &Container,
-    record: &Record<'_>,
-    plan: &'p Plan,
-    tools: &'p Tools,
-    channel: BorrowedFd<'p>,
-    fifos: Option<&'p (OwnedFd, OwnedFd)>,
-    options: &Options,
-) -> Result<Scene<'p>> {
+fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, fifos: Option<&'p (OwnedFd, OwnedFd)>) -> Result<Scene<'p>> {
+    let Parts { record, plan, tools, options, .. } = *parts;
     let number = |fd: &OwnedFd| process::number(fd.as_fd());
     let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
     keep.push(process::number(channel));
     keep.push(number(&tools.proc));
-    keep.extend(tools.joins.iter().map(number));
+    keep.extend(tools.joins.iter().chain(&tools.trees).map(number));
     keep.extend(tools.console_socket.iter().map(number));
     keep.extend(fifos.iter().flat_map(|(start, report)| [number(start), number(report)]));
-    let prepare =
-        |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &crate::state::state_json(record, status, None));
+    let prepare = |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &state_json(record, status, None));
     let mut env = plan.exec.env.clone();
     settle::add_socket_activation(&mut env, options)?;
     let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
     let gate = fifos.map(|(start, report)| Gate { start: start.as_fd(), report: report.as_fd() });
-    let hook_item = container.item();
     Ok(Scene {
         plan,
         channel,
         gate,
         proc: tools.proc.as_fd(),
         joins: tools.joins.iter().map(number).collect(),
+        trees: tools.trees.iter().map(number).collect(),
         console_socket: tools.console_socket.as_ref().map(number),
         argv: StringVector::new(plan.exec.args.clone()),
         envp: StringVector::new(env),
-        create_container: prepare(&plan.hooks.create_container, Status::Creating)
-            .map_err(|e| Error::invalid(&hook_item, e.to_string()))?,
-        start_container: prepare(&plan.hooks.start_container, Status::Created)
-            .map_err(|e| Error::invalid(&hook_item, e.to_string()))?,
+        create_container: prepare(&plan.hooks.create_container, Status::Creating)?,
+        start_container: prepare(&plan.hooks.start_container, Status::Created)?,
         keep,
         preserve_fds: options.preserve_fds,
         root: None,

@@ -25,10 +25,10 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
 /// runs it again where it must. Call it before anything else is open or made.
 ///
-/// 1. On a read-only mount: nothing to do. 2. A clone of the mount, made read-only
-/// and never attached, lives as long as the process that was executed from it.
-/// 3. Without the right to do that (an ordinary user, a user namespace): a sealed
-/// copy in memory (memfd_create(2)).
+/// On a read-only mount there is nothing to do. Otherwise it is run from a clone of
+/// the mount, made read-only and never attached, which lives as long as the process
+/// executed from it. Without the right to make one (an ordinary user, a user
+/// namespace) it is run from a sealed copy in memory (memfd_create(2)).
 pub fn protect() -> Result<()> {
     if is_read_only()? || is_sealed()? {
         return Ok(());

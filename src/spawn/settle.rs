@@ -12,6 +12,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect as connect_socket, recvmsg, socket_with,
 };
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use crate::cgroup::Cgroup;
 use crate::config::IdMapping;
@@ -38,7 +39,7 @@ pub fn open_proc() -> Result<OwnedFd> {
 
 /// Opens a namespace to join and makes sure that it is of the right type (config-linux.md, "Namespaces").
 pub fn open_namespace(join: &Join) -> Result<OwnedFd> {
-    let item = format!("linux.namespaces[{}] {}", join.index, join.kind);
+    let item = join_item(join);
     let path = join.path.to_string_lossy();
     let fd = openat(CWD, &*join.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::sys(&item, format!("openat({path:?})"), errno))?;
@@ -86,16 +87,17 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 
 /// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.
 pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
-    let pid_join = plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == "pid");
+    let join = |kind: &str| plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
-    let clone = || {
-        process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
+    let clone = || match join("user") {
+        Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
+        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
             let kinds = plan.namespaces.new_kinds().join(" ");
             Error::sys("linux.namespaces", format!("clone3(new {kinds}, into the cgroup)"), errno)
-        })
+        }),
     };
-    let Some((join, fd)) = pid_join else { return clone() };
-    let item = format!("linux.namespaces[{}] pid", join.index);
+    let Some((join, fd)) = join("pid") else { return clone() };
+    let item = join_item(join);
     let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::sys(&item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
     settings::setns(fd.as_fd(), join.flag)
@@ -106,26 +108,81 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
     back.map(|()| child)
 }
 
+fn join_item(join: &Join) -> String {
+    format!("linux.namespaces[{}] {}", join.index, join.kind)
+}
+
+/// clone3 from inside a user namespace, so that the new namespaces belong to it.
+///
+/// setns(2) into a user namespace has no way back, so a process in between does
+/// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
+/// cloned into the cgroup: whoever is only root in there may not write to it.
+fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene<'_>) -> Result<Child> {
+    let failed =
+        |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
+    let between = process::clone3(0, None, || {
+        let made = settings::setns(namespace, join.flag)
+            .and_then(|()| become_root())
+            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
+        let (pid, errno) = match made {
+            Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
+            Err(errno) => (0, errno.raw_os_error()),
+        };
+        let mut message = [0u8; 8];
+        message[..4].copy_from_slice(&pid.to_le_bytes());
+        message[4..].copy_from_slice(&errno.to_le_bytes());
+        i32::from(rustix::io::write(&write, &message) != Ok(8))
+    })
+    .map_err(|errno| failed("clone3", errno))?;
+    let mut message = [0u8; 8];
+    drop(write);
+    let read = retry_on_intr(|| rustix::io::read(&read, &mut message));
+    let ended = retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED));
+    ended.map_err(|errno| failed("waitid", errno))?;
+    let number = |at: usize| i32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
+    match (read, Pid::from_raw(number(0)), number(4)) {
+        // Our own child, not yet waited for: the pid cannot be anybody else's.
+        (Ok(8), Some(pid), _) => {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
+            Ok(Child { pid, pidfd })
+        }
+        (Ok(8), None, errno @ 1..4096) => Err(failed("setns and clone3", Errno::from_raw_os_error(errno))),
+        (Err(errno), ..) => Err(failed("read", errno)),
+        _ => Err(failed("clone3", Errno::CHILD)),
+    }
+}
+
+/// Root of the user namespace, which the kernel does not make us by joining it.
+fn become_root() -> std::result::Result<(), Errno> {
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
 /// What the parent does while the child builds its root: id maps, cgroup v1, limits, device filter.
 pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
-        write_map(pid, "uid_map", &maps.uid)?;
-        write_map(pid, "gid_map", &maps.gid)?;
+        write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
+        write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
-    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some())?;
-    if cgroup.has_v1() && plan.namespaces.is_new("cgroup") {
+    // Limits first: cgroup v1's device list is for a moment empty while it is written.
+    cgroup.apply()?;
+    let joins_user = plan.namespaces.joins_user();
+    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
+    if (cgroup.has_v1() || joins_user) && plan.namespaces.is_new("cgroup") {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
     }
-    cgroup.apply()
+    Ok(())
 }
 
 /// user_namespaces(7): one write holds all lines.
-fn write_map(pid: i32, file: &str, maps: &[IdMapping]) -> Result<()> {
+pub fn write_map(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
     let lines: String = maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    let item = if file == "uid_map" { "linux.uidMappings" } else { "linux.gidMappings" };
     let path = format!("/proc/{pid}/{file}");
     std::fs::write(&path, &lines).map_err(|e| {
         let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
@@ -139,13 +196,16 @@ pub fn receive_with_fd(channel: BorrowedFd<'_>) -> Result<(Vec<u8>, Option<Owned
     let mut bytes = vec![0u8; wire::RECORD_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        retry_on_intr(|| recvmsg(channel, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC));
-    let received = match received {
-        Ok(message) => message.bytes,
-        Err(Errno::CONNRESET) => 0,
-        Err(errno) => return Err(Error::sys("create", "recvmsg from the child", errno)),
+    let mut receive = || {
+        retry_on_intr(|| recvmsg(channel, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC))
     };
+    let received = match receive() {
+        // A child that dies with a byte of ours unread resets the connection; that is told
+        // first and once, and its last message comes after it.
+        Err(Errno::CONNRESET) => receive(),
+        other => other,
+    };
+    let received = received.map_err(|errno| Error::sys("create", "recvmsg from the child", errno))?.bytes;
     bytes.truncate(received);
     let rights = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -189,7 +249,7 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| failed("rename", path, &e)));
     if written.is_err() {
         // The first error counts; a leftover that cannot go is named by it too.
-        let _ = std::fs::remove_file(&temporary).is_ok();
+        std::fs::remove_file(&temporary).ok();
     }
     written
 }

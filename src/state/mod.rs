@@ -13,6 +13,7 @@
 //! either a directory that owns nothing yet, or a complete record of what to undo.
 //! The status is not stored: the kernel knows it (see [`Container::status`]).
 
+mod pause;
 mod process;
 mod snapshot;
 
@@ -33,6 +34,7 @@ use crate::cgroup;
 use crate::config::{Hook, StringMap, Text};
 use crate::error::{Error, Kind, Result};
 
+pub use pause::{pause, resume};
 pub use process::Init;
 pub use snapshot::{State, list, state};
 
@@ -286,6 +288,14 @@ impl Container {
         text.as_deref().and_then(|text| serde_json::from_slice(text).ok())
     }
 
+    /// The record of a container whose create finished writing it down.
+    pub fn finished<'t>(&self, text: &'t Option<Vec<u8>>) -> Result<Record<'t>> {
+        Container::parse(text).ok_or_else(|| {
+            Error::new(Kind::WrongState, self.item(), "its create did not finish")
+                .hint("delete --force removes what is left of it")
+        })
+    }
+
     /// Puts the new init process on record.
     pub fn note_creating(&self, init: &Init) -> Result<()> {
         symlinkat(init.to_string(), &self.dir, "creating").map_err(|errno| self.failed("symlinkat", "creating", errno))
@@ -320,19 +330,23 @@ impl Container {
     /// The container's status, asked from the kernel: is init alive, does it still
     /// hold the fifo that `start` writes to, is the cgroup frozen.
     pub fn status(&self, cgroup: &cgroup::Record) -> Result<(Status, Option<Init>)> {
+        let (status, living) = self.look(cgroup)?;
+        Ok((status, living.map(|(init, _)| init)))
+    }
+
+    /// The same, with a pidfd of init while it is alive.
+    pub fn look(&self, cgroup: &cgroup::Record) -> Result<(Status, Option<(Init, OwnedFd)>)> {
         let Some((init, created)) = self.init_link()? else {
             return Ok((if self.is_locked() { Status::Creating } else { Status::Stopped }, None));
         };
-        if init.pidfd()?.is_none() {
-            return Ok((Status::Stopped, None));
-        }
+        let Some(pidfd) = init.pidfd()? else { return Ok((Status::Stopped, None)) };
         let status = match (created, self.waits_for_start()?) {
             (false, _) => Status::Creating,
             (true, true) => Status::Created,
             (true, false) if cgroup.is_frozen()? => Status::Paused,
             (true, false) => Status::Running,
         };
-        Ok((status, Some(init)))
+        Ok((status, Some((init, pidfd))))
     }
 
     /// Opens the fifo to the child; `None` when nobody reads it (it has executed the program).

@@ -42,7 +42,8 @@ pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, bo
     let mut args = CloneArgs {
         flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling (CLONE_PARENT) has the exit signal of its cloner (clone(2)).
+        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
@@ -223,4 +224,9 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno
     // SAFETY: a NULL siginfo lets the kernel fill in its own.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) })?;
     Ok(())
+}
+
+/// close(2) by number, in a child that has a copy of an fd which its parent owns.
+pub fn close_one(fd: u32) -> Result<(), Errno> {
+    close_between(fd, fd)
 }

@@ -296,7 +296,7 @@ fn kill_child_at(t: &mut Trial, verb: &str, delay: Duration, baseline: &Baseline
     if verb == "create" && ending != Ending::Reported {
         delete_everything(t, baseline)?;
     }
-    let left = baseline.compare(&t.root, &[t.id.clone()]);
+    let left = baseline.compare(&t.root, std::slice::from_ref(&t.id));
     ensure!(left.is_empty(), "left after `{}` ({}): {}", done.words, done.ending(), left.join("; "));
     expect_empty(&t.root)?;
     Ok(ending)

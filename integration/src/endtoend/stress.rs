@@ -55,65 +55,71 @@ fn make_bundles(t: &mut Trial, lanes: usize) -> Outcome<Vec<(String, PathBuf)>> 
     Ok(bundles)
 }
 
+/// What one lane, or all of them, have come to.
+#[derive(Default)]
+struct Tally {
+    times: Vec<Duration>,
+    failures: Vec<String>,
+}
+
 fn run_many(t: &mut Trial, lanes: usize, rounds: u64) -> Outcome {
+    let preload = Settings::inherited()?.preload_for(&t.runtime);
     let bundles = make_bundles(t, lanes)?;
     fs::create_dir_all(&t.root)?;
     let descriptors = open_descriptors()?;
-    let barrier = Barrier::new(lanes);
-    let times = Mutex::new(Vec::new());
-    let failures = Mutex::new(Vec::new());
-    let preload = Settings::inherited()?.preload_for(&t.runtime);
-    let (runtime, root) = (&t.runtime, &t.root);
+    let (barrier, total) = (Barrier::new(lanes), Mutex::new(Tally::default()));
     let begun = Instant::now();
     thread::scope(|scope| {
         for (id, bundle) in &bundles {
-            let (barrier, times, failures) = (&barrier, &times, &failures);
-            let preload = &preload;
+            let mut command = Command::new(&t.runtime);
+            command.envs(preload.iter().map(|library| ("LD_PRELOAD", library)));
+            command.arg("--root").arg(&t.root).arg("run").arg("--bundle").arg(bundle).arg(id);
+            let (barrier, total) = (&barrier, &total);
             scope.spawn(move || {
-                let (mut took, mut failed) = (Vec::new(), Vec::new());
-                for round in 0..rounds {
-                    barrier.wait();
-                    match quiet(
-                        run_command(runtime, root, bundle, id)
-                            .envs(preload.iter().map(|library| ("LD_PRELOAD", library))),
-                        LIMIT,
-                    ) {
-                        Ok(time) => took.push(time),
-                        Err(message) => failed.push(format!("round {round}, {id}: {message}")),
-                    }
+                let mut own = run_lane(command, barrier, rounds);
+                if let Ok(mut total) = total.lock() {
+                    total.times.append(&mut own.times);
+                    total.failures.append(&mut own.failures);
                 }
-                times.lock().map(|mut all| all.append(&mut took)).is_ok()
-                    && failures.lock().map(|mut all| all.append(&mut failed)).is_ok()
             });
         }
     });
     let elapsed = begun.elapsed();
-    let mut times = times.into_inner().unwrap_or_default();
-    times.sort();
-    let failures = failures.into_inner().unwrap_or_default();
-    report!(
-        "{} of {} runs ended well in {:.1} s: {:.0} a second; each p10 {}, median {}, longest {}",
-        times.len(),
-        rounds * lanes as u64,
-        elapsed.as_secs_f64(),
-        times.len() as f64 / elapsed.as_secs_f64(),
-        ms(percentile(&times, 0.1)),
-        ms(percentile(&times, 0.5)),
-        ms(percentile(&times, 1.0)),
-    );
-    if let Some(first) = failures.first() {
-        return fail(format!("{} runs failed; the first: {first}", failures.len()));
+    let mut total = total.into_inner().unwrap_or_default();
+    let due = rounds * lanes as u64;
+    print_rate(&mut total.times, due, elapsed);
+    if let Some(first) = total.failures.first() {
+        return fail(format!("{} runs failed; the first: {first}", total.failures.len()));
     }
-    equal!(times.len() as u64, rounds * lanes as u64, "runs that ended well");
+    equal!(total.times.len() as u64, due, "runs that ended well");
     equal!(open_descriptors()?, descriptors, "descriptors of the caller");
     expect_empty(&t.root)
 }
 
-fn run_command(runtime: &Path, root: &Path, bundle: &Path, id: &str) -> Command {
-    let mut command = Command::new(runtime);
-    command.arg("--root").arg(root).arg("run");
-    command.arg("--bundle").arg(bundle).arg(id);
-    command
+/// One container id's share: a run in each round, begun together with all other lanes'.
+fn run_lane(mut command: Command, barrier: &Barrier, rounds: u64) -> Tally {
+    let mut tally = Tally::default();
+    for round in 0..rounds {
+        barrier.wait();
+        match quiet(&mut command, LIMIT) {
+            Ok(time) => tally.times.push(time),
+            Err(message) => tally.failures.push(format!("round {round}, {command:?}: {message}")),
+        }
+    }
+    tally
+}
+
+fn print_rate(times: &mut [Duration], due: u64, elapsed: Duration) {
+    times.sort();
+    report!(
+        "{} of {due} runs ended well in {:.1} s: {:.0} a second; each p10 {}, median {}, longest {}",
+        times.len(),
+        elapsed.as_secs_f64(),
+        times.len() as f64 / elapsed.as_secs_f64(),
+        ms(percentile(times, 0.1)),
+        ms(percentile(times, 0.5)),
+        ms(percentile(times, 1.0)),
+    );
 }
 
 /// The state directory remembers nobody. Processes, mounts and cgroups are compared by `Trial`.

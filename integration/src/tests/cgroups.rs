@@ -10,11 +10,17 @@ use crate::options::View;
 use crate::trial::Trial;
 use crate::{ensure, equal};
 
+const HUNDRED_MIB: &str = "104857600";
+
 pub fn group() -> Group {
     let mut group = Group::new("cgroups", "config-linux.md#cgroups-path");
     placement(&mut group);
+    paths(&mut group);
+    sub_cgroups(&mut group);
     limits(&mut group);
+    other_limits(&mut group);
     absent_controllers(&mut group);
+    nothing_to_limit(&mut group);
     mounts(&mut group);
     group
 }
@@ -24,11 +30,7 @@ fn directory(t: &Trial) -> Outcome<PathBuf> {
     if t.view != View::V2 {
         return skip("requires --cgroup-view v2");
     }
-    Ok(PathBuf::from(format!(
-        "/sys/fs/cgroup{}/{}",
-        t.cgroup_base(),
-        t.id
-    )))
+    Ok(PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id)))
 }
 
 fn requires_controller(name: &str) -> Outcome {
@@ -41,9 +43,7 @@ fn requires_controller(name: &str) -> Outcome {
 }
 
 fn own_unified(text: &str) -> &str {
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or_default()
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default()
 }
 
 fn placement(group: &mut Group) {
@@ -52,21 +52,13 @@ fn placement(group: &mut Group) {
         t.sleeper()?;
         let pid = t.pid()?;
         let path = format!("{}/{}", t.cgroup_base(), t.id);
-        equal!(
-            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?),
-            path,
-            "cgroup of the process"
-        );
+        equal!(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?), path, "cgroup of the process");
         Ok(())
     });
     group.add("a_created_container_is_in_its_cgroup_before_start", |t| {
         let directory = directory(t)?;
         t.create()?;
-        equal!(
-            fs::read_to_string(directory.join("cgroup.procs"))?.trim(),
-            t.pid()?.to_string(),
-            "cgroup.procs"
-        );
+        equal!(fs::read_to_string(directory.join("cgroup.procs"))?.trim(), t.pid()?.to_string(), "cgroup.procs");
         Ok(())
     });
     group.add("children_are_in_the_cgroup_too", |t| {
@@ -74,13 +66,7 @@ fn placement(group: &mut Group) {
         t.sh("sleep 1000 & sleep 1000 & echo ready > /out/ready; wait");
         t.create_started()?;
         t.wait_for_file(t.rootfs().join("out/ready"))?;
-        equal!(
-            fs::read_to_string(directory.join("cgroup.procs"))?
-                .lines()
-                .count(),
-            3,
-            "processes"
-        );
+        equal!(fs::read_to_string(directory.join("cgroup.procs"))?.lines().count(), 3, "processes");
         Ok(())
     });
     group.add("delete_removes_the_cgroup", |t| {
@@ -88,24 +74,19 @@ fn placement(group: &mut Group) {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         t.delete()?;
-        ensure!(
-            !directory.exists(),
-            "{} is still there",
-            directory.display()
-        );
+        ensure!(!directory.exists(), "{} is still there", directory.display());
         Ok(())
     });
+}
+
+fn paths(group: &mut Group) {
     group.add("a_nested_path_is_made", |t| {
         directory(t)?;
         let path = format!("{}/deep/er/{}", t.cgroup_base(), t.id);
         t.set("/linux/cgroupsPath", json!(path));
         t.sleeper()?;
         let pid = t.pid()?;
-        equal!(
-            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?),
-            path,
-            "cgroup of the process"
-        );
+        equal!(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?), path, "cgroup of the process");
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         // Parents are shared with other containers, so a runtime may leave them.
@@ -137,9 +118,7 @@ fn placement(group: &mut Group) {
         t.sleeper()?;
         for place in [first, second] {
             equal!(
-                fs::read_to_string(place.join("cgroup.procs"))?
-                    .lines()
-                    .count(),
+                fs::read_to_string(place.join("cgroup.procs"))?.lines().count(),
                 1,
                 "processes in {}",
                 place.display()
@@ -147,6 +126,9 @@ fn placement(group: &mut Group) {
         }
         Ok(())
     });
+}
+
+fn sub_cgroups(group: &mut Group) {
     group.add("sub_cgroups_made_inside_go_with_the_container", |t| {
         let directory = directory(t)?;
         t.sleeper()?;
@@ -154,11 +136,7 @@ fn placement(group: &mut Group) {
         fs::create_dir(directory.join("sub/sub"))?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
-        ensure!(
-            !directory.exists(),
-            "{} is still there",
-            directory.display()
-        );
+        ensure!(!directory.exists(), "{} is still there", directory.display());
         Ok(())
     });
     group.add("processes_in_sub_cgroups_are_ended_by_delete_force", |t| {
@@ -171,11 +149,7 @@ fn placement(group: &mut Group) {
         fs::write(directory.join("sub/cgroup.procs"), pid.trim())?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
-        ensure!(
-            !directory.exists(),
-            "{} is still there",
-            directory.display()
-        );
+        ensure!(!directory.exists(), "{} is still there", directory.display());
         Ok(())
     });
     group.citing("config-linux.md#control-groups");
@@ -209,129 +183,51 @@ fn control_file(t: &mut Trial, resources: Value, file: &str) -> Outcome<String> 
     Ok(fs::read_to_string(directory.join(file))?.trim().to_string())
 }
 
+/// A limit that is written, read back from the container's control file.
+fn limit(group: &mut Group, controller: &'static str, resources: Value, file: &'static str, wanted: &'static str) {
+    let unified = if resources["unified"].is_null() { "" } else { "unified_" };
+    group.add(format!("{unified}{}_{}", file.replace('.', "_"), wanted.replace([' ', '-'], "_")), move |t| {
+        requires_controller(controller)?;
+        if ["memory.swap.max", "hugetlb.2MB.max"].contains(&file) && !control_exists(file) {
+            return skip(format!("requires the control file {file}"));
+        }
+        equal!(control_file(t, resources.clone(), file)?, wanted, "{file}");
+        Ok(())
+    });
+}
+
 fn limits(group: &mut Group) {
-    for (section, controller, resources, file, wanted) in [
-        (
-            "config-linux.md#pids",
-            "pids",
-            json!({"pids": {"limit": 77}}),
-            "pids.max",
-            "77",
-        ),
-        (
-            "config-linux.md#pids",
-            "pids",
-            json!({"pids": {"limit": -1}}),
-            "pids.max",
-            "max",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": 104_857_600}}),
-            "memory.max",
-            "104857600",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": -1}}),
-            "memory.max",
-            "max",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"limit": 104_857_600, "swap": 209_715_200}}),
-            "memory.swap.max",
-            "104857600",
-        ),
-        (
-            "config-linux.md#memory",
-            "memory",
-            json!({"memory": {"reservation": 52_428_800}}),
-            "memory.low",
-            "52428800",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpu",
-            json!({"cpu": {"quota": 50_000, "period": 100_000}}),
-            "cpu.max",
-            "50000 100000",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpu",
-            json!({"cpu": {"quota": -1, "period": 100_000}}),
-            "cpu.max",
-            "max 100000",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpuset",
-            json!({"cpu": {"cpus": "0"}}),
-            "cpuset.cpus",
-            "0",
-        ),
-        (
-            "config-linux.md#cpu",
-            "cpuset",
-            json!({"cpu": {"mems": "0"}}),
-            "cpuset.mems",
-            "0",
-        ),
-        (
-            "config-linux.md#unified",
-            "pids",
-            json!({"unified": {"pids.max": "55"}}),
-            "pids.max",
-            "55",
-        ),
-        (
-            "config-linux.md#unified",
-            "memory",
-            json!({"unified": {"memory.high": "104857600"}}),
-            "memory.high",
-            "104857600",
-        ),
-        (
-            "config-linux.md#huge-page-limits",
-            "hugetlb",
-            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}),
-            "hugetlb.2MB.max",
-            "4194304",
-        ),
-    ] {
-        group.citing(section);
-        let name = format!(
-            "{}_{}",
-            file.replace('.', "_"),
-            wanted.replace([' ', '-'], "_")
-        );
-        let name = if section.ends_with("unified") {
-            format!("unified_{name}")
-        } else {
-            name
-        };
-        group.add(name, move |t| {
-            requires_controller(controller)?;
-            if !["memory.swap.max", "hugetlb.2MB.max"].contains(&file) || control_exists(file) {
-                equal!(control_file(t, resources.clone(), file)?, wanted, "{file}");
-                return Ok(());
-            }
-            skip(format!("requires the control file {file}"))
-        });
-    }
+    group.citing("config-linux.md#pids");
+    limit(group, "pids", json!({"pids": {"limit": 77}}), "pids.max", "77");
+    limit(group, "pids", json!({"pids": {"limit": -1}}), "pids.max", "max");
+    group.citing("config-linux.md#memory");
+    limit(group, "memory", json!({"memory": {"limit": 104_857_600}}), "memory.max", HUNDRED_MIB);
+    limit(group, "memory", json!({"memory": {"limit": -1}}), "memory.max", "max");
+    let both = json!({"memory": {"limit": 104_857_600, "swap": 209_715_200}});
+    limit(group, "memory", both, "memory.swap.max", HUNDRED_MIB);
+    limit(group, "memory", json!({"memory": {"reservation": 104_857_600}}), "memory.low", HUNDRED_MIB);
+}
+
+fn other_limits(group: &mut Group) {
+    group.citing("config-linux.md#cpu");
+    let half = json!({"cpu": {"quota": 50_000, "period": 100_000}});
+    limit(group, "cpu", half, "cpu.max", "50000 100000");
+    let unlimited = json!({"cpu": {"quota": -1, "period": 100_000}});
+    limit(group, "cpu", unlimited, "cpu.max", "max 100000");
+    limit(group, "cpuset", json!({"cpu": {"cpus": "0"}}), "cpuset.cpus", "0");
+    limit(group, "cpuset", json!({"cpu": {"mems": "0"}}), "cpuset.mems", "0");
+    group.citing("config-linux.md#unified");
+    limit(group, "pids", json!({"unified": {"pids.max": "55"}}), "pids.max", "55");
+    limit(group, "memory", json!({"unified": {"memory.high": HUNDRED_MIB}}), "memory.high", HUNDRED_MIB);
+    group.citing("config-linux.md#huge-page-limits");
+    let pages = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
+    limit(group, "hugetlb", pages, "hugetlb.2MB.max", "4194304");
     group.citing("config-linux.md#pids");
     group.add("a_pids_limit_is_enforced", |t| {
         requires_controller("pids")?;
         t.set("/linux/resources/pids", json!({"limit": 5}));
         t.sh("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1; wait");
-        ensure!(
-            t.run()?.stdout.contains("can't fork"),
-            "eight children under a limit of five"
-        );
+        ensure!(t.run()?.stdout.contains("can't fork"), "eight children under a limit of five");
         Ok(())
     });
 }
@@ -341,10 +237,7 @@ fn control_exists(file: &str) -> bool {
     let probe = PathBuf::from("/sys/fs/cgroup/probe");
     // Where the probe cannot be made the limit cannot be set either, and the test says so.
     for controller in ["+memory", "+hugetlb"] {
-        drop(fs::write(
-            "/sys/fs/cgroup/cgroup.subtree_control",
-            controller,
-        ));
+        drop(fs::write("/sys/fs/cgroup/cgroup.subtree_control", controller));
     }
     let there = fs::create_dir(&probe).is_ok() && probe.join(file).exists();
     drop(fs::remove_dir(probe));
@@ -354,10 +247,7 @@ fn control_exists(file: &str) -> bool {
 fn absent_controllers(group: &mut Group) {
     group.citing("config-linux.md#unified");
     group.add("a_unified_key_of_an_unknown_controller_is_refused", |t| {
-        t.set(
-            "/linux/resources/unified",
-            json!({"nosuchcontroller.max": "1"}),
-        );
+        t.set("/linux/resources/unified", json!({"nosuchcontroller.max": "1"}));
         t.run_refused()?;
         Ok(())
     });
@@ -368,33 +258,25 @@ fn absent_controllers(group: &mut Group) {
         ("cpu", json!({"quota": 50_000, "period": 100_000})),
     ] {
         let resources = resources.clone();
-        group.add(
-            format!("a_{controller}_limit_without_the_controller_is_refused"),
-            move |t| {
-                directory(t)?;
-                if requires_controller(controller).is_ok() {
-                    return skip(format!(
-                        "requires a cgroup2 hierarchy without controller {controller}"
-                    ));
-                }
-                t.set(&format!("/linux/resources/{controller}"), resources.clone());
-                t.run_refused()?;
-                Ok(())
-            },
-        );
+        group.add(format!("a_{controller}_limit_without_the_controller_is_refused"), move |t| {
+            directory(t)?;
+            if requires_controller(controller).is_ok() {
+                return skip(format!("requires a cgroup2 hierarchy without controller {controller}"));
+            }
+            t.set(&format!("/linux/resources/{controller}"), resources.clone());
+            t.run_refused()?;
+            Ok(())
+        });
     }
+}
+
+fn nothing_to_limit(group: &mut Group) {
     let why = "both peers ask for the controller to write `max`; config-linux.md#pids and #memory: -1 is no limit, so nothing is to be applied";
     for (name, resources) in [
         ("no_pids_limit", json!({"pids": {"limit": -1}})),
-        (
-            "no_memory_limit",
-            json!({"memory": {"limit": -1, "swap": -1}}),
-        ),
+        ("no_memory_limit", json!({"memory": {"limit": -1, "swap": -1}})),
         ("no_cpu_quota", json!({"cpu": {"quota": -1}})),
-        (
-            "empty_sections",
-            json!({"memory": {}, "cpu": {}, "blockIO": {}}),
-        ),
+        ("empty_sections", json!({"memory": {}, "cpu": {}, "blockIO": {}})),
     ] {
         let body = move |t: &mut Trial| -> Outcome {
             for (key, value) in resources.as_object().into_iter().flatten() {
@@ -419,23 +301,20 @@ fn absent_controllers(group: &mut Group) {
 
 fn mounts(group: &mut Group) {
     group.citing("config-linux.md#namespaces");
-    group.add(
-        "a_writable_cgroup_mount_lets_the_container_make_sub_cgroups",
-        |t| {
-            directory(t)?;
-            for mount in t.config["mounts"].as_array_mut().into_iter().flatten() {
-                if mount["destination"] == "/sys/fs/cgroup" {
-                    mount["options"] = json!(["nosuid", "noexec", "nodev"]);
-                }
+    group.add("a_writable_cgroup_mount_lets_the_container_make_sub_cgroups", |t| {
+        directory(t)?;
+        for mount in t.config["mounts"].as_array_mut().into_iter().flatten() {
+            if mount["destination"] == "/sys/fs/cgroup" {
+                mount["options"] = json!(["nosuid", "noexec", "nodev"]);
             }
-            equal!(
-                t.run_sh("mkdir /sys/fs/cgroup/sub && ls -d /sys/fs/cgroup/sub/cgroup.procs")?,
-                "/sys/fs/cgroup/sub/cgroup.procs\n",
-                "file"
-            );
-            Ok(())
-        },
-    );
+        }
+        equal!(
+            t.run_sh("mkdir /sys/fs/cgroup/sub && ls -d /sys/fs/cgroup/sub/cgroup.procs")?,
+            "/sys/fs/cgroup/sub/cgroup.procs\n",
+            "file"
+        );
+        Ok(())
+    });
     group.add("the_cgroup_mount_shows_the_containers_own_cgroup", |t| {
         directory(t)?;
         equal!(

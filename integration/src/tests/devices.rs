@@ -28,40 +28,31 @@ const LINKS: &[(&str, &str)] = &[
 pub fn group() -> Group {
     let mut group = Group::new("devices", "config-linux.md#default-devices");
     default_devices(&mut group);
+    links(&mut group);
     configured(&mut group);
+    configured_places(&mut group);
     refused(&mut group);
     access(&mut group);
+    access_exceptions(&mut group);
     group
 }
 
 fn default_devices(group: &mut Group) {
     for (path, major, minor) in DEFAULT {
-        group.add(
-            format!("{}_is_there", path[1..].replace('/', "_")),
-            move |t| {
-                let out = t.run_sh(&format!(
-                    "test -c {path} && stat -c '%t:%T %a %u:%g' {path}"
-                ))?;
-                equal!(out.trim(), format!("{major:x}:{minor:x} 666 0:0"), "{path}");
-                Ok(())
-            },
-        );
+        group.add(format!("{}_is_there", path[1..].replace('/', "_")), move |t| {
+            let out = t.run_sh(&format!("test -c {path} && stat -c '%t:%T %a %u:%g' {path}"))?;
+            equal!(out.trim(), format!("{major:x}:{minor:x} 666 0:0"), "{path}");
+            Ok(())
+        });
     }
     group.add("ptmx_leads_to_the_containers_devpts", |t| {
         let out = t.run_sh("readlink -f /dev/ptmx; stat -L -c %t:%T /dev/ptmx")?;
-        ensure!(
-            out.contains("/dev/pts/ptmx") || out.contains("/dev/ptmx"),
-            "{out}"
-        );
+        ensure!(out.contains("/dev/pts/ptmx") || out.contains("/dev/ptmx"), "{out}");
         ensure!(out.ends_with("5:2\n"), "{out}");
         Ok(())
     });
     group.add("no_console_without_a_terminal", |t| {
-        equal!(
-            t.run_sh("if test -c /dev/console; then echo device; else echo none; fi")?,
-            "none\n",
-            "/dev/console"
-        );
+        equal!(t.run_sh("if test -c /dev/console; then echo device; else echo none; fi")?, "none\n", "/dev/console");
         Ok(())
     });
     group.add("default_devices_are_usable_under_deny_all", |t| {
@@ -71,29 +62,18 @@ fn default_devices(group: &mut Group) {
     });
     group.add("default_devices_are_there_without_a_dev_mount_too", |t| {
         if let Some(mounts) = t.config["mounts"].as_array_mut() {
-            mounts.retain(|mount| {
-                !mount["destination"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .starts_with("/dev")
-            });
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap_or_default().starts_with("/dev"));
         }
-        equal!(
-            t.run_sh("stat -c %t:%T /dev/null /dev/zero")?,
-            "1:3\n1:5\n",
-            "devices"
-        );
+        equal!(t.run_sh("stat -c %t:%T /dev/null /dev/zero")?, "1:3\n1:5\n", "devices");
         Ok(())
     });
+}
+
+fn links(group: &mut Group) {
     group.add("a_bound_dev_is_left_alone", |t| {
         fs::create_dir(t.scratch.join("dev"))?;
         if let Some(mounts) = t.config["mounts"].as_array_mut() {
-            mounts.retain(|mount| {
-                !mount["destination"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .starts_with("/dev")
-            });
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap_or_default().starts_with("/dev"));
         }
         let source = t.scratch.join("dev");
         t.mount("/dev", "bind", source, &["bind"]);
@@ -103,24 +83,13 @@ fn default_devices(group: &mut Group) {
     });
     group.citing("runtime-linux.md#dev-symbolic-links");
     for (link, target) in LINKS {
-        group.add(
-            format!("{}_is_a_link", link[1..].replace('/', "_")),
-            move |t| {
-                equal!(
-                    t.run_sh(&format!("readlink {link}"))?.trim(),
-                    *target,
-                    "{link}"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("{}_is_a_link", link[1..].replace('/', "_")), move |t| {
+            equal!(t.run_sh(&format!("readlink {link}"))?.trim(), *target, "{link}");
+            Ok(())
+        });
     }
     group.add("dev_stdout_is_writable", |t| {
-        equal!(
-            t.run_sh("echo through > /dev/stdout")?,
-            "through\n",
-            "stdout"
-        );
+        equal!(t.run_sh("echo through > /dev/stdout")?, "through\n", "stdout");
         Ok(())
     });
 }
@@ -137,41 +106,22 @@ fn configured(group: &mut Group) {
     group.citing("config-linux.md#devices");
     group.add("a_character_device_is_made", |t| {
         add_device(t, device("/dev/fuse", "c", 10, 229));
-        equal!(
-            t.run_sh("test -c /dev/fuse && stat -c '%t:%T %a' /dev/fuse")?,
-            "a:e5 640\n",
-            "device"
-        );
+        equal!(t.run_sh("test -c /dev/fuse && stat -c '%t:%T %a' /dev/fuse")?, "a:e5 640\n", "device");
         Ok(())
     });
     group.add("a_block_device_is_made", |t| {
         add_device(t, device("/dev/my-block", "b", 7, 77));
-        equal!(
-            t.run_sh("test -b /dev/my-block && stat -c '%t:%T %a' /dev/my-block")?,
-            "7:4d 640\n",
-            "device"
-        );
+        equal!(t.run_sh("test -b /dev/my-block && stat -c '%t:%T %a' /dev/my-block")?, "7:4d 640\n", "device");
         Ok(())
     });
     group.add("an_unbuffered_character_device_is_made", |t| {
         add_device(t, device("/dev/my-u", "u", 10, 229));
-        equal!(
-            t.run_sh("test -c /dev/my-u && stat -c '%t:%T' /dev/my-u")?,
-            "a:e5\n",
-            "device"
-        );
+        equal!(t.run_sh("test -c /dev/my-u && stat -c '%t:%T' /dev/my-u")?, "a:e5\n", "device");
         Ok(())
     });
     group.add("a_fifo_is_made_without_numbers", |t| {
-        add_device(
-            t,
-            json!({"path": "/dev/my-fifo", "type": "p", "fileMode": 0o600}),
-        );
-        equal!(
-            t.run_sh("test -p /dev/my-fifo && stat -c %a /dev/my-fifo")?,
-            "600\n",
-            "fifo"
-        );
+        add_device(t, json!({"path": "/dev/my-fifo", "type": "p", "fileMode": 0o600}));
+        equal!(t.run_sh("test -p /dev/my-fifo && stat -c %a /dev/my-fifo")?, "600\n", "fifo");
         Ok(())
     });
     group.add("owner_and_mode_are_applied_whatever_the_umask", |t| {
@@ -183,17 +133,19 @@ fn configured(group: &mut Group) {
         equal!(done.stdout, "666 1000:1001\n", "mode and owner");
         Ok(())
     });
+}
+
+fn configured_places(group: &mut Group) {
     group.add("a_device_outside_dev_is_made_with_its_directories", |t| {
         add_device(t, device("/opt/deep/device", "c", 10, 229));
-        equal!(
-            t.run_sh("stat -c %t:%T /opt/deep/device")?,
-            "a:e5\n",
-            "device"
-        );
+        equal!(t.run_sh("stat -c %t:%T /opt/deep/device")?, "a:e5\n", "device");
         Ok(())
     });
     group.add("a_configured_default_device_is_not_a_conflict", |t| {
-        add_device(t, json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}));
+        add_device(
+            t,
+            json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}),
+        );
         equal!(t.run_sh("echo x > /dev/null; stat -c %t:%T /dev/null")?, "1:3\n", "device");
         Ok(())
     });
@@ -202,28 +154,20 @@ fn configured(group: &mut Group) {
         equal!(t.run_sh("stat -c %t:%T /dev/far")?, "12c:11170\n", "device");
         Ok(())
     });
-    group.add(
-        "a_device_that_exists_in_the_image_with_the_same_numbers_is_fine",
-        |t| {
-            if let Some(mounts) = t.config["mounts"].as_array_mut() {
-                mounts.retain(|mount| {
-                    !mount["destination"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .starts_with("/dev")
-                });
-            }
-            let path = t.rootfs().join("dev/null");
-            nix::sys::stat::mknod(
-                &path,
-                nix::sys::stat::SFlag::S_IFCHR,
-                nix::sys::stat::Mode::from_bits_truncate(0o666),
-                nix::sys::stat::makedev(1, 3),
-            )?;
-            equal!(t.run_sh("stat -c %t:%T /dev/null")?, "1:3\n", "device");
-            Ok(())
-        },
-    );
+    group.add("a_device_that_exists_in_the_image_with_the_same_numbers_is_fine", |t| {
+        if let Some(mounts) = t.config["mounts"].as_array_mut() {
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap_or_default().starts_with("/dev"));
+        }
+        let path = t.rootfs().join("dev/null");
+        nix::sys::stat::mknod(
+            &path,
+            nix::sys::stat::SFlag::S_IFCHR,
+            nix::sys::stat::Mode::from_bits_truncate(0o666),
+            nix::sys::stat::makedev(1, 3),
+        )?;
+        equal!(t.run_sh("stat -c %t:%T /dev/null")?, "1:3\n", "device");
+        Ok(())
+    });
 }
 
 fn refused(group: &mut Group) {
@@ -243,24 +187,17 @@ fn refused(group: &mut Group) {
             Ok(())
         },
     );
-    group.add(
-        "a_symlink_in_the_way_is_not_followed_out_of_the_root",
-        |t| {
-            let outside = t.scratch.join("outside");
-            fs::create_dir(&outside)?;
-            symlink(&outside, t.rootfs().join("opt"))?;
-            add_device(t, device("/opt/device", "c", 10, 229));
-            // Refusing and resolving inside the root are both safe.
-            t.sh("true");
-            t.run()?;
-            equal!(
-                fs::read_dir(&outside)?.count(),
-                0,
-                "entries made outside the root"
-            );
-            Ok(())
-        },
-    );
+    group.add("a_symlink_in_the_way_is_not_followed_out_of_the_root", |t| {
+        let outside = t.scratch.join("outside");
+        fs::create_dir(&outside)?;
+        symlink(&outside, t.rootfs().join("opt"))?;
+        add_device(t, device("/opt/device", "c", 10, 229));
+        // Refusing and resolving inside the root are both safe.
+        t.sh("true");
+        t.run()?;
+        equal!(fs::read_dir(&outside)?.count(), 0, "entries made outside the root");
+        Ok(())
+    });
 }
 
 /// The minor of a misc device (major 10) that this kernel has, that opens without side effects,
@@ -274,10 +211,7 @@ fn spare_device() -> Outcome<u32> {
             (device == *name).then(|| minor.parse().ok())?
         })
     });
-    found.map_or_else(
-        || skip("requires a misc device such as fuse in the kernel"),
-        Ok,
-    )
+    found.map_or_else(|| skip("requires a misc device such as fuse in the kernel"), Ok)
 }
 
 fn access(group: &mut Group) {
@@ -296,22 +230,13 @@ fn access(group: &mut Group) {
     });
     group.add("a_device_that_may_not_be_made_is_not_made", |t| {
         t.capabilities(&["CAP_MKNOD"]);
-        t.set(
-            "/linux/resources/devices",
-            json!([{"allow": false, "access": "rwm"}]),
-        );
+        t.set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
         let out = t.run_sh("mknod /tmp/d b 8 0 2>&1; ls /tmp")?;
         // Peers allow mknod by default and deny the opening; either way it must not be readable.
-        t.set(
-            "/linux/resources/devices",
-            json!([{"allow": false, "access": "rwm"}]),
-        );
-        let read =
-            t.run_sh("rm -f /tmp/d; mknod /tmp/d b 8 0 2>&1; (head -c 1 /tmp/d) 2>&1 | tail -n 1")?;
+        t.set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
+        let read = t.run_sh("rm -f /tmp/d; mknod /tmp/d b 8 0 2>&1; (head -c 1 /tmp/d) 2>&1 | tail -n 1")?;
         ensure!(
-            read.contains("not permitted")
-                || read.contains("can't open")
-                || read.contains("No such"),
+            read.contains("not permitted") || read.contains("can't open") || read.contains("No such"),
             "{out}{read}"
         );
         Ok(())
@@ -323,20 +248,14 @@ fn access(group: &mut Group) {
     });
     group.add("allow_all_allows", |t| {
         t.capabilities(&["CAP_MKNOD"]);
-        t.set(
-            "/linux/resources/devices",
-            json!([{"allow": true, "access": "rwm"}]),
-        );
+        t.set("/linux/resources/devices", json!([{"allow": true, "access": "rwm"}]));
         let minor = spare_device()?;
-        equal!(
-            t.run_sh(&format!(
-                "mknod /tmp/d c 10 {minor} && (: < /tmp/d) && echo opened"
-            ))?,
-            "opened\n",
-            "opening"
-        );
+        equal!(t.run_sh(&format!("mknod /tmp/d c 10 {minor} && (: < /tmp/d) && echo opened"))?, "opened\n", "opening");
         Ok(())
     });
+}
+
+fn access_exceptions(group: &mut Group) {
     group.add("a_later_allow_wins_over_deny_all", |t| {
         t.capabilities(&["CAP_MKNOD"]);
         let minor = spare_device()?;
@@ -344,13 +263,7 @@ fn access(group: &mut Group) {
             "/linux/resources/devices",
             json!({"allow": true, "type": "c", "major": 10, "minor": minor, "access": "rwm"}),
         );
-        equal!(
-            t.run_sh(&format!(
-                "mknod /tmp/d c 10 {minor} && (: < /tmp/d) && echo opened"
-            ))?,
-            "opened\n",
-            "opening"
-        );
+        equal!(t.run_sh(&format!("mknod /tmp/d c 10 {minor} && (: < /tmp/d) && echo opened"))?, "opened\n", "opening");
         Ok(())
     });
     group.add("read_access_does_not_include_write", |t| {
@@ -360,13 +273,9 @@ fn access(group: &mut Group) {
             "/linux/resources/devices",
             json!({"allow": true, "type": "c", "major": 10, "minor": minor, "access": "rm"}),
         );
-        let out = t.run_sh(&format!(
-            "mknod /tmp/d c 10 {minor}; (: < /tmp/d) && echo opened; (: >> /tmp/d) 2>&1; true"
-        ))?;
-        ensure!(
-            out.contains("opened") && out.contains("not permitted"),
-            "{out}"
-        );
+        let out =
+            t.run_sh(&format!("mknod /tmp/d c 10 {minor}; (: < /tmp/d) && echo opened; (: >> /tmp/d) 2>&1; true"))?;
+        ensure!(out.contains("opened") && out.contains("not permitted"), "{out}");
         Ok(())
     });
     group.add("no_device_rules_at_all_still_works", |t| {

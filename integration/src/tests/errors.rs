@@ -11,49 +11,42 @@ use crate::{ensure, equal};
 pub fn group() -> Group {
     let mut group = Group::new("errors", "runtime.md#create");
     bundles(&mut group);
+    root_paths(&mut group);
     texts(&mut group);
+    large_texts(&mut group);
     values(&mut group);
+    versions_and_paths(&mut group);
     programs(&mut group);
+    interpreters(&mut group);
     ids(&mut group);
+    accepted_ids(&mut group);
     aftermath(&mut group);
+    messages(&mut group);
     group
 }
 
 fn bundles(group: &mut Group) {
     group.add("a_bundle_that_does_not_exist_is_refused", |t| {
         let id = t.id.clone();
-        t.call(&["create", "--bundle", "/no/such/bundle", &id])
-            .go()?
-            .refused()?;
+        t.call(&["create", "--bundle", "/no/such/bundle", &id]).go()?.refused()?;
         t.expect_unknown()
     });
     group.add("a_bundle_without_config_json_is_refused", |t| {
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        let done = t
-            .call(&["create", "--bundle", &bundle, &id])
-            .go()?
-            .refused()?;
-        ensure!(
-            done.stderr.contains("config.json"),
-            "stderr does not name the file: {}",
-            done.stderr
-        );
+        let done = t.call(&["create", "--bundle", &bundle, &id]).go()?.refused()?;
+        ensure!(done.stderr.contains("config.json"), "stderr does not name the file: {}", done.stderr);
         t.expect_unknown()
     });
     group.add("a_bundle_that_is_a_file_is_refused", |t| {
         let (id, file) = (t.id.clone(), t.scratch.join("file"));
         fs::write(&file, "x")?;
-        t.call(&["create", "--bundle", &file.display().to_string(), &id])
-            .go()?
-            .refused()?;
+        t.call(&["create", "--bundle", &file.display().to_string(), &id]).go()?.refused()?;
         t.expect_unknown()
     });
     group.add("a_config_json_that_is_a_directory_is_refused", |t| {
         fs::create_dir(t.bundle.join("config.json"))?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        t.call(&["create", "--bundle", &bundle, &id])
-            .go()?
-            .refused()?;
+        t.call(&["create", "--bundle", &bundle, &id]).go()?.refused()?;
         t.expect_unknown()
     });
     group.citing("config.md#root");
@@ -72,6 +65,9 @@ fn bundles(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn root_paths(group: &mut Group) {
     group.add("a_root_path_that_is_a_file_is_refused", |t| {
         fs::write(t.bundle.join("file"), "x")?;
         t.set("/root/path", json!("file"));
@@ -89,10 +85,7 @@ fn bundles(group: &mut Group) {
 fn create_text(t: &mut Trial, text: &str) -> Outcome {
     fs::write(t.bundle.join("config.json"), text)?;
     let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-    let done = t
-        .call(&["create", "--bundle", &bundle, &id])
-        .go()?
-        .refused()?;
+    let done = t.call(&["create", "--bundle", &bundle, &id]).go()?.refused()?;
     ensure!(!done.stderr.trim().is_empty(), "the refusal says nothing");
     t.expect_unknown()
 }
@@ -123,37 +116,22 @@ fn texts(group: &mut Group) {
     });
     group.add("spaces_and_newlines_do_not_matter", |t| {
         t.sh("echo here");
-        fs::write(
-            t.bundle.join("config.json"),
-            serde_json::to_string_pretty(&t.config)?.replace('\n', "\r\n\t"),
-        )?;
+        fs::write(t.bundle.join("config.json"), serde_json::to_string_pretty(&t.config)?.replace('\n', "\r\n\t"))?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        equal!(
-            t.call(&["run", "--bundle", &bundle, &id])
-                .go()?
-                .ok()?
-                .stdout,
-            "here\n",
-            "output"
-        );
+        equal!(t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout, "here\n", "output");
         Ok(())
     });
     group.add("escapes_in_strings_are_decoded", |t| {
         t.args(&["/bin/echo", "PLACE"]);
-        let text =
-            serde_json::to_string(&t.config)?.replace("PLACE", "\\u0041\\n\\u00e9\\ud83e\\udd80");
+        let text = serde_json::to_string(&t.config)?.replace("PLACE", "\\u0041\\n\\u00e9\\ud83e\\udd80");
         fs::write(t.bundle.join("config.json"), text)?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        equal!(
-            t.call(&["run", "--bundle", &bundle, &id])
-                .go()?
-                .ok()?
-                .stdout,
-            "A\né🦀\n",
-            "output"
-        );
+        equal!(t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout, "A\né🦀\n", "output");
         Ok(())
     });
+}
+
+fn large_texts(group: &mut Group) {
     group.add("a_config_of_a_megabyte_is_read", |t| {
         t.set("/annotations/big", json!("x".repeat(1 << 20)));
         equal!(t.run_sh("echo here")?, "here\n", "output");
@@ -164,58 +142,34 @@ fn texts(group: &mut Group) {
 fn values(group: &mut Group) {
     group.citing("config.md");
     for (name, pointer, value) in [
-        (
-            "args_that_are_a_string",
-            "/process/args",
-            json!("/bin/true"),
-        ),
+        ("args_that_are_a_string", "/process/args", json!("/bin/true")),
         ("a_uid_that_is_a_string", "/process/user/uid", json!("root")),
         ("env_that_is_an_object", "/process/env", json!({"A": "1"})),
-        (
-            "a_terminal_that_is_a_string",
-            "/process/terminal",
-            json!("yes"),
-        ),
-        (
-            "mounts_that_are_an_object",
-            "/mounts",
-            json!({"destination": "/mnt"}),
-        ),
-        (
-            "a_namespace_list_of_strings",
-            "/linux/namespaces",
-            json!(["pid", "mount"]),
-        ),
+        ("a_terminal_that_is_a_string", "/process/terminal", json!("yes")),
+        ("mounts_that_are_an_object", "/mounts", json!({"destination": "/mnt"})),
+        ("a_namespace_list_of_strings", "/linux/namespaces", json!(["pid", "mount"])),
         ("a_hostname_that_is_a_number", "/hostname", json!(5)),
         ("a_readonly_that_is_a_number", "/root/readonly", json!(1)),
-        (
-            "rlimits_that_are_an_object",
-            "/process/rlimits",
-            json!({"type": "RLIMIT_NOFILE"}),
-        ),
-        (
-            "masked_paths_that_are_a_string",
-            "/linux/maskedPaths",
-            json!("/proc/kcore"),
-        ),
+        ("rlimits_that_are_an_object", "/process/rlimits", json!({"type": "RLIMIT_NOFILE"})),
+        ("masked_paths_that_are_a_string", "/linux/maskedPaths", json!("/proc/kcore")),
     ] {
-        group.add(
-            format!("{name}_are_refused").replace("_are_refused", "_is_a_type_error"),
-            move |t| {
-                t.set(pointer, value.clone());
-                if pointer != "/process/args" {
-                    t.sh("echo payload-has-run");
-                }
-                t.expect_refusal()?;
-                Ok(())
-            },
-        );
+        group.add(format!("{name}_are_refused").replace("_are_refused", "_is_a_type_error"), move |t| {
+            t.set(pointer, value.clone());
+            if pointer != "/process/args" {
+                t.sh("echo payload-has-run");
+            }
+            t.expect_refusal()?;
+            Ok(())
+        });
     }
     group.add("a_missing_oci_version_is_refused", |t| {
         t.remove("/ociVersion");
         t.run_refused()?;
         Ok(())
     });
+}
+
+fn versions_and_paths(group: &mut Group) {
     group.add("an_oci_version_that_is_no_version_is_refused", |t| {
         t.set("/ociVersion", json!("latest"));
         t.run_refused()?;
@@ -238,10 +192,7 @@ fn values(group: &mut Group) {
     group.citing("config-linux.md#user-namespace-mappings");
     group.add("overlapping_mappings_are_refused", |t| {
         t.use_user_namespace()?;
-        t.push(
-            "/linux/uidMappings",
-            json!({"containerID": 5, "hostID": 300_000, "size": 10}),
-        );
+        t.push("/linux/uidMappings", json!({"containerID": 5, "hostID": 300_000, "size": 10}));
         t.run_refused()?;
         Ok(())
     });
@@ -287,30 +238,18 @@ fn programs(group: &mut Group) {
             &["/no/such/program"],
             &["executable file not found in", "no such file or directory"],
         ),
-        (
-            "a_program_that_is_not_executable",
-            &["/etc/passwd"],
-            &["permission denied", "operation not permitted"],
-        ),
+        ("a_program_that_is_not_executable", &["/etc/passwd"], &["permission denied", "operation not permitted"]),
         (
             "a_program_that_is_a_directory",
             &["/etc"],
-            &[
-                "permission denied",
-                "operation not permitted",
-                "is a directory",
-            ],
+            &["permission denied", "operation not permitted", "is a directory"],
         ),
     ] {
         group.add(format!("{name}_is_worded_for_engines"), move |t| {
             t.args(words);
             let done = t.expect_refusal()?;
             let text = done.stderr.to_lowercase();
-            ensure!(
-                needles.iter().any(|needle| text.contains(needle)),
-                "stderr: {}",
-                done.stderr
-            );
+            ensure!(needles.iter().any(|needle| text.contains(needle)), "stderr: {}", done.stderr);
             Ok(())
         });
     }
@@ -329,6 +268,9 @@ fn programs(group: &mut Group) {
         ensure!(!done.succeeded(), "run exited 0");
         Ok(())
     });
+}
+
+fn interpreters(group: &mut Group) {
     group.add("a_missing_interpreter_is_refused", |t| {
         use std::os::unix::fs::PermissionsExt;
         fs::write(t.rootfs().join("script"), "#!/no/such/interpreter\n")?;
@@ -341,22 +283,14 @@ fn programs(group: &mut Group) {
 
 fn ids(group: &mut Group) {
     group.citing("runtime.md#create");
-    for (name, id) in [
-        ("a_slash", "a/b"),
-        ("dots_that_lead_up", "../escape"),
-        ("two_dots", ".."),
-        ("a_leading_slash", "/absolute"),
-    ] {
+    for (name, id) in
+        [("a_slash", "a/b"), ("dots_that_lead_up", "../escape"), ("two_dots", ".."), ("a_leading_slash", "/absolute")]
+    {
         group.add(format!("an_id_with_{name}_is_refused"), move |t| {
             t.write_config()?;
             let bundle = t.bundle.display().to_string();
-            t.call(&["create", "--bundle", &bundle, id])
-                .go()?
-                .refused()?;
-            ensure!(
-                !t.root.join("../escape").exists(),
-                "something was made outside --root"
-            );
+            t.call(&["create", "--bundle", &bundle, id]).go()?.refused()?;
+            ensure!(!t.root.join("../escape").exists(), "something was made outside --root");
             Ok(())
         });
     }
@@ -371,25 +305,15 @@ fn ids(group: &mut Group) {
         group.add(format!("an_id_of_{name}_is_refused"), move |t| {
             t.write_config()?;
             let bundle = t.bundle.display().to_string();
-            t.another_id(if id.is_empty() || id == "." {
-                "unused"
-            } else {
-                id
-            });
-            t.call(&["create", "--bundle", &bundle, id])
-                .go()?
-                .refused()?;
+            t.another_id(if id.is_empty() || id == "." { "unused" } else { id });
+            t.call(&["create", "--bundle", &bundle, id]).go()?.refused()?;
             Ok(())
         });
     }
-    for id in [
-        "with.dots",
-        "with_underscores",
-        "with-dashes",
-        "With+Plus",
-        "0123",
-        "a.b-c_d+E9",
-    ] {
+}
+
+fn accepted_ids(group: &mut Group) {
+    for id in ["with.dots", "with_underscores", "with-dashes", "With+Plus", "0123", "a.b-c_d+E9"] {
         group.add(format!("the_id_{id}_is_accepted"), move |t| {
             t.switch_id(id);
             t.create()?;
@@ -412,58 +336,38 @@ fn aftermath(group: &mut Group) {
             "/mounts/-",
             json!({"destination": "/mnt", "type": "bind", "source": "/no/such/source", "options": ["bind"]}),
         ),
-        (
-            "device",
-            "/linux/devices/-",
-            json!({"path": "/etc/passwd/device", "type": "c", "major": 1, "minor": 3}),
-        ),
-        (
-            "sysctl",
-            "/linux/sysctl",
-            json!({"net.ipv4.no_such_key": "1"}),
-        ),
+        ("device", "/linux/devices/-", json!({"path": "/etc/passwd/device", "type": "c", "major": 1, "minor": 3})),
+        ("sysctl", "/linux/sysctl", json!({"net.ipv4.no_such_key": "1"})),
         ("rootfs", "/root/path", json!("no-such-directory")),
         ("program", "/process/args", json!(["/no/such/program"])),
     ] {
-        group.add(
-            format!("after_a_failed_{name}_the_same_id_works"),
-            move |t| {
-                let good = t.config.clone();
-                t.set(pointer, value.clone());
-                t.create_with(&[])?.refused()?;
-                t.expect_unknown()?;
-                t.config = good;
-                equal!(t.run_sh("echo here")?, "here\n", "output");
-                Ok(())
-            },
-        );
+        group.add(format!("after_a_failed_{name}_the_same_id_works"), move |t| {
+            let good = t.config.clone();
+            t.set(pointer, value.clone());
+            t.create_with(&[])?.refused()?;
+            t.expect_unknown()?;
+            t.config = good;
+            equal!(t.run_sh("echo here")?, "here\n", "output");
+            Ok(())
+        });
     }
     group.add("a_refused_verb_leaves_the_other_container_running", |t| {
         t.sleeper()?;
         let pid = t.pid()?;
-        for words in [
-            ["kill", "no-such-id"],
-            ["delete", "no-such-id"],
-            ["start", "no-such-id"],
-        ] {
+        for words in [["kill", "no-such-id"], ["delete", "no-such-id"], ["start", "no-such-id"]] {
             t.call(&words).go()?.refused()?;
         }
-        equal!(
-            (t.status()?.as_str(), t.pid()?),
-            ("running", pid),
-            "status and pid"
-        );
+        equal!((t.status()?.as_str(), t.pid()?), ("running", pid), "status and pid");
         Ok(())
     });
+}
+
+fn messages(group: &mut Group) {
     group.citing("engine contract");
     group.add("the_error_names_the_missing_mount_source", |t| {
         t.mount("/mnt", "bind", "/no/such/source", &["bind"]);
         let done = t.run_refused()?;
-        ensure!(
-            done.stderr.contains("/no/such/source"),
-            "stderr: {}",
-            done.stderr
-        );
+        ensure!(done.stderr.contains("/no/such/source"), "stderr: {}", done.stderr);
         Ok(())
     });
     group.add("the_error_is_one_line", |t| {

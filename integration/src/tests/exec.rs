@@ -1,27 +1,27 @@
 //! exec: a second process in a running container.
 
 use std::fs;
-use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::call::Done;
 use crate::case::{Group, Outcome};
-use crate::trial::{Trial, status_field};
+use crate::trial::{Trial, alive, status_field};
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
     let mut group = Group::new("exec", "engine contract");
     basics(&mut group);
-    options(&mut group);
-    process_file(&mut group);
+    surroundings(&mut group);
+    inherited(&mut group);
+    inherited_limits(&mut group);
     detached(&mut group);
     states(&mut group);
     group
 }
 
 /// `exec` with these words after the options, in a container that is running.
-fn exec(t: &mut Trial, options: &[&str], words: &[&str]) -> Outcome<Done> {
+pub fn exec(t: &mut Trial, options: &[&str], words: &[&str]) -> Outcome<Done> {
     let id = t.id.clone();
     let mut all = vec!["exec"];
     all.extend(options);
@@ -31,80 +31,49 @@ fn exec(t: &mut Trial, options: &[&str], words: &[&str]) -> Outcome<Done> {
 }
 
 /// `exec` of a shell script that has to exit 0; its stdout.
-fn exec_sh(t: &mut Trial, options: &[&str], script: &str) -> Outcome<String> {
+pub fn exec_sh(t: &mut Trial, options: &[&str], script: &str) -> Outcome<String> {
     Ok(exec(t, options, &["/bin/sh", "-c", script])?.ok()?.stdout)
 }
 
 fn basics(group: &mut Group) {
     for code in [0, 1, 42, 255] {
-        group.add(
-            format!("the_exit_status_is_the_processes_{code}"),
-            move |t| {
-                t.sleeper()?;
-                equal!(
-                    exec(t, &[], &["/bin/sh", "-c", &format!("exit {code}")])?.code,
-                    Some(code),
-                    "exit status"
-                );
-                Ok(())
-            },
-        );
-    }
-    group.add(
-        "a_process_ended_by_a_signal_gives_128_and_its_number",
-        |t| {
+        group.add(format!("the_exit_status_is_the_processes_{code}"), move |t| {
             t.sleeper()?;
-            equal!(
-                exec(t, &[], &["/bin/sh", "-c", "kill -9 $$"])?.code,
-                Some(137),
-                "exit status"
-            );
+            equal!(exec(t, &[], &["/bin/sh", "-c", &format!("exit {code}")])?.code, Some(code), "exit status");
             Ok(())
-        },
-    );
+        });
+    }
+    group.add("a_process_ended_by_a_signal_gives_128_and_its_number", |t| {
+        t.sleeper()?;
+        equal!(exec(t, &[], &["/bin/sh", "-c", "kill -9 $$"])?.code, Some(137), "exit status");
+        Ok(())
+    });
     group.add("stdout_and_stderr_stay_apart", |t| {
         t.sleeper()?;
         let done = exec(t, &[], &["/bin/sh", "-c", "echo out; echo err >&2"])?.ok()?;
-        equal!(
-            (done.stdout.as_str(), done.stderr.as_str()),
-            ("out\n", "err\n"),
-            "streams"
-        );
+        equal!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"), "streams");
         Ok(())
     });
     group.add("stdin_reaches_the_process", |t| {
         t.sleeper()?;
         let id = t.id.clone();
-        let done = t
-            .call(&["exec", &id, "/bin/cat"])
-            .stdin("through\n")
-            .go()?
-            .ok()?;
+        let done = t.call(&["exec", &id, "/bin/cat"]).stdin("through\n").go()?.ok()?;
         equal!(done.stdout, "through\n", "output");
         Ok(())
     });
+}
+
+fn surroundings(group: &mut Group) {
     group.add("the_namespaces_are_those_of_the_container", |t| {
         t.sleeper()?;
         let pid = t.pid()?;
         let names = ["mnt", "net", "uts", "ipc", "pid", "cgroup"];
         let wanted: Result<Vec<String>, std::io::Error> = names
             .iter()
-            .map(|name| {
-                Ok(fs::read_link(format!("/proc/{pid}/ns/{name}"))?
-                    .display()
-                    .to_string())
-            })
+            .map(|name| Ok(fs::read_link(format!("/proc/{pid}/ns/{name}"))?.display().to_string()))
             .collect();
-        let found = exec_sh(
-            t,
-            &[],
-            "for n in mnt net uts ipc pid cgroup; do readlink /proc/self/ns/$n; done",
-        )?;
-        equal!(
-            found.lines().map(String::from).collect::<Vec<_>>(),
-            wanted?,
-            "namespaces"
-        );
+        let found = exec_sh(t, &[], "for n in mnt net uts ipc pid cgroup; do readlink /proc/self/ns/$n; done")?;
+        equal!(found.lines().map(String::from).collect::<Vec<_>>(), wanted?, "namespaces");
         Ok(())
     });
     group.add("the_process_sees_the_containers_first_process", |t| {
@@ -118,11 +87,7 @@ fn basics(group: &mut Group) {
         let pid = t.pid()?;
         let first = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let own = exec_sh(t, &[], "cat /proc/self/cgroup")?;
-        let unified = |text: &str| {
-            text.lines()
-                .find(|line| line.starts_with("0::"))
-                .map(String::from)
-        };
+        let unified = |text: &str| text.lines().find(|line| line.starts_with("0::")).map(String::from);
         equal!(unified(&own), unified(&first), "cgroup");
         Ok(())
     });
@@ -130,23 +95,19 @@ fn basics(group: &mut Group) {
         t.use_user_namespace()?;
         t.sleeper()?;
         let out = exec_sh(t, &[], "id -u; cat /proc/self/uid_map")?;
-        let lines: Vec<Vec<&str>> = out
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
+        let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
         equal!(lines[0], ["0"], "uid");
         equal!(lines[1], ["0", "100000", "65536"], "uid_map");
         Ok(())
     });
+}
+
+fn inherited(group: &mut Group) {
     group.add("the_containers_configuration_is_the_default", |t| {
         t.set("/process/cwd", json!("/tmp"));
         t.push("/process/env", json!("FROM_CONFIG=yes"));
         t.sleeper()?;
-        equal!(
-            exec_sh(t, &[], "pwd; echo $FROM_CONFIG")?,
-            "/tmp\nyes\n",
-            "directory and variable"
-        );
+        equal!(exec_sh(t, &[], "pwd; echo $FROM_CONFIG")?, "/tmp\nyes\n", "directory and variable");
         Ok(())
     });
     group.add("capabilities_and_limits_are_the_containers", |t| {
@@ -155,11 +116,7 @@ fn basics(group: &mut Group) {
         let first = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let own = exec_sh(t, &[], "cat /proc/self/status")?;
         for field in ["CapBnd", "CapEff", "NoNewPrivs", "Seccomp"] {
-            equal!(
-                status_field(&own, field)?,
-                status_field(&first, field)?,
-                "{field}"
-            );
+            equal!(status_field(&own, field)?, status_field(&first, field)?, "{field}");
         }
         equal!(exec_sh(t, &[], "ulimit -n")?, "1024\n", "open files");
         Ok(())
@@ -167,11 +124,7 @@ fn basics(group: &mut Group) {
     group.add("ten_in_a_row_work", |t| {
         t.sleeper()?;
         for index in 0..10 {
-            equal!(
-                exec_sh(t, &[], &format!("echo {index}"))?,
-                format!("{index}\n"),
-                "output"
-            );
+            equal!(exec_sh(t, &[], &format!("echo {index}"))?, format!("{index}\n"), "output");
         }
         Ok(())
     });
@@ -181,31 +134,21 @@ fn basics(group: &mut Group) {
         equal!(t.status()?, "running", "status");
         Ok(())
     });
+}
+
+fn inherited_limits(group: &mut Group) {
     group.add("descriptors_of_the_caller_are_not_inherited", |t| {
         t.sleeper()?;
         let id = t.id.clone();
-        let done = t
-            .call_after(
-                "exec 3</etc/passwd 8</etc/passwd",
-                &["exec", &id, "/bin/ls", "/proc/self/fd"],
-            )
-            .go()?
-            .ok()?;
-        equal!(
-            done.lines(),
-            ["0", "1", "2", "3"],
-            "open descriptors; 3 is the directory being listed"
-        );
+        let done =
+            t.call_after("exec 3</etc/passwd 8</etc/passwd", &["exec", &id, "/bin/ls", "/proc/self/fd"]).go()?.ok()?;
+        equal!(done.lines(), ["0", "1", "2", "3"], "open descriptors; 3 is the directory being listed");
         Ok(())
     });
     group.add("oom_score_adj_is_the_configured_one", |t| {
         t.set("/process/oomScoreAdj", json!(500));
         t.sleeper()?;
-        equal!(
-            exec_sh(t, &[], "cat /proc/self/oom_score_adj")?,
-            "500\n",
-            "oom_score_adj"
-        );
+        equal!(exec_sh(t, &[], "cat /proc/self/oom_score_adj")?, "500\n", "oom_score_adj");
         Ok(())
     });
     group.add("a_seccomp_filter_applies_too", |t| {
@@ -217,298 +160,22 @@ fn basics(group: &mut Group) {
     });
 }
 
-fn options(group: &mut Group) {
-    for flag in ["--cwd=/usr/bin", "--cwd /usr/bin"] {
-        let name = if flag.contains('=') {
-            "equals"
-        } else {
-            "apart"
-        };
-        group.add(format!("cwd_{name}"), move |t| {
-            t.sleeper()?;
-            equal!(
-                exec_sh(t, &flag.split(' ').collect::<Vec<_>>(), "pwd")?,
-                "/usr/bin\n",
-                "directory"
-            );
-            Ok(())
-        });
-    }
-    for flag in ["--env", "-e"] {
-        group.add(
-            format!("{}_adds_variables", flag.trim_start_matches('-')),
-            move |t| {
-                t.sleeper()?;
-                equal!(
-                    exec_sh(t, &[flag, "A=1", flag, "B=two words"], "echo $A $B")?,
-                    "1 two words\n",
-                    "variables"
-                );
-                Ok(())
-            },
-        );
-    }
-    group.add("env_overrides_the_containers", |t| {
-        t.push("/process/env", json!("A=old"));
-        t.sleeper()?;
-        equal!(
-            exec_sh(t, &["--env", "A=new"], "echo $A")?,
-            "new\n",
-            "variable"
-        );
-        Ok(())
-    });
-    for (flag, word, wanted) in [
-        ("--user", "1000:1001", "1000 1001"),
-        ("-u", "1000", "1000 0"),
-        ("--user", "0:5", "0 5"),
-    ] {
-        group.add(
-            format!(
-                "{}_{}",
-                flag.trim_start_matches('-'),
-                word.replace(':', "_")
-            ),
-            move |t| {
-                t.sleeper()?;
-                equal!(
-                    exec_sh(t, &[flag, word], "echo $(id -u) $(id -g)")?.trim(),
-                    wanted,
-                    "ids"
-                );
-                Ok(())
-            },
-        );
-    }
-    group.add("additional_gids_are_added", |t| {
-        t.sleeper()?;
-        let done = exec(
-            t,
-            &["--user", "1000:1000", "-g", "7", "-g", "8"],
-            &["/bin/cat", "/proc/self/status"],
-        )?;
-        if done.stderr.contains("option") {
-            return crate::case::skip(
-                "requires `exec --additional-gids`, which this runtime lacks",
-            );
-        }
-        let out = done.ok()?.stdout;
-        let groups = status_field(&out, "Groups")?.to_string();
-        for group in ["7", "8"] {
-            ensure!(
-                groups.split_whitespace().any(|word| word == group),
-                "groups are {groups}"
-            );
-        }
-        Ok(())
-    });
-    group.add("cap_adds_a_capability", |t| {
-        t.sleeper()?;
-        let out = exec_sh(t, &["--cap", "CAP_SYS_PTRACE"], "cat /proc/self/status")?;
-        let mask = u64::from_str_radix(status_field(&out, "CapEff")?, 16)?;
-        ensure!(mask >> 19 & 1 == 1, "CapEff is {mask:x}");
-        Ok(())
-    });
-    group.add("no_new_privs_is_set", |t| {
-        t.set("/process/noNewPrivileges", json!(false));
-        t.sleeper()?;
-        let out = exec_sh(t, &["--no-new-privs"], "cat /proc/self/status")?;
-        equal!(status_field(&out, "NoNewPrivs")?, "1", "NoNewPrivs");
-        Ok(())
-    });
-    group.add("preserve_fds_passes_descriptors", |t| {
-        t.sleeper()?;
-        fs::write(t.scratch.join("three"), "three\n")?;
-        let id = t.id.clone();
-        let script = format!("exec 3<{}/three", t.scratch.display());
-        let done = t
-            .call_after(
-                &script,
-                &[
-                    "exec",
-                    "--preserve-fds",
-                    "1",
-                    &id,
-                    "/bin/sh",
-                    "-c",
-                    "cat <&3",
-                ],
-            )
-            .go()?
-            .ok()?;
-        equal!(done.stdout, "three\n", "content");
-        Ok(())
-    });
-    group.add("words_after_the_command_belong_to_it", |t| {
-        t.sleeper()?;
-        equal!(
-            exec(t, &[], &["/bin/echo", "-d", "--user", "x"])?
-                .ok()?
-                .stdout,
-            "-d --user x\n",
-            "output"
-        );
-        Ok(())
-    });
-    for (name, words, needles) in [
-        (
-            "a_missing_program",
-            ["no-such-program"].as_slice(),
-            ["executable file not found in", "no such file or directory"].as_slice(),
-        ),
-        (
-            "a_missing_path",
-            &["/no/such/program"],
-            &["executable file not found in", "no such file or directory"],
-        ),
-        (
-            "a_file_that_is_not_executable",
-            &["/etc/passwd"],
-            &["permission denied", "operation not permitted"],
-        ),
-    ] {
-        group.add(format!("{name}_is_worded_for_engines"), move |t| {
-            t.sleeper()?;
-            let done = exec(t, &[], words)?.refused()?;
-            let text = done.stderr.to_lowercase();
-            ensure!(
-                needles.iter().any(|needle| text.contains(needle)),
-                "stderr: {}",
-                done.stderr
-            );
-            Ok(())
-        });
-    }
-    group.add("a_missing_directory_is_refused_or_made", |t| {
-        t.sleeper()?;
-        exec(t, &["--cwd", "relative/path"], &["/bin/true"])?.refused()?;
-        Ok(())
-    });
-}
-
-fn process(t: &Trial, script: &str) -> Value {
-    let mut process = t.config["process"].clone();
-    process["args"] = json!(["/bin/sh", "-c", script]);
-    process
-}
-
-fn exec_process(t: &mut Trial, process: &Value) -> Outcome<Done> {
-    let file = t.scratch.join("process.json");
-    fs::write(&file, serde_json::to_vec(process)?)?;
-    let (id, path) = (t.id.clone(), file.display().to_string());
-    t.call(&["exec", "--process", &path, &id]).go()
-}
-
-fn process_file(group: &mut Group) {
-    group.add("process_file_decides_everything", |t| {
-        t.sleeper()?;
-        let mut wanted = process(t, "pwd; id -u; id -g; echo $ONLY; umask; ulimit -n");
-        wanted["cwd"] = json!("/usr/bin");
-        wanted["user"] = json!({"uid": 1000, "gid": 1001, "umask": 0o027});
-        wanted["env"] = json!(["PATH=/bin", "ONLY=here"]);
-        wanted["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 300, "hard": 400}]);
-        equal!(
-            exec_process(t, &wanted)?.ok()?.stdout,
-            "/usr/bin\n1000\n1001\nhere\n0027\n300\n",
-            "what the process sees"
-        );
-        Ok(())
-    });
-    group.add("process_file_capabilities", |t| {
-        t.sleeper()?;
-        let mut wanted = process(t, "cat /proc/self/status");
-        for set in ["bounding", "effective", "permitted", "inheritable"] {
-            wanted["capabilities"][set] = json!(["CAP_CHOWN"]);
-        }
-        wanted["capabilities"]["ambient"] = json!([]);
-        let out = exec_process(t, &wanted)?.ok()?.stdout;
-        equal!(
-            u64::from_str_radix(status_field(&out, "CapEff")?, 16).ok(),
-            Some(1),
-            "CapEff"
-        );
-        Ok(())
-    });
-    group.add("process_file_exit_status", |t| {
-        t.sleeper()?;
-        let wanted = process(t, "exit 7");
-        equal!(exec_process(t, &wanted)?.code, Some(7), "exit status");
-        Ok(())
-    });
-    for flag in ["--process", "-p"] {
-        group.add(
-            format!(
-                "a_broken_process_file_is_refused_{}",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                t.sleeper()?;
-                let file = t.scratch.join("process.json");
-                fs::write(&file, "{\"args\": [")?;
-                let (id, path) = (t.id.clone(), file.display().to_string());
-                t.call(&["exec", flag, &path, &id]).go()?.refused()?;
-                Ok(())
-            },
-        );
-    }
-    group.add("a_missing_process_file_is_refused", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        t.call(&["exec", "--process", "/no/such/process.json", &id])
-            .go()?
-            .refused()?;
-        Ok(())
-    });
-    group.citing("config.md#linux-process");
-    group.add_beyond_peers(
-        "process.execCPUAffinity came with runtime-spec 1.2.1, after both peers; config.md#linux-process",
-        "exec_cpu_affinity_final_is_set",
-        |t| {
-            t.sleeper()?;
-            let mut wanted = process(t, "cat /proc/self/status");
-            wanted["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
-            let out = exec_process(t, &wanted)?.ok()?.stdout;
-            equal!(status_field(&out, "Cpus_allowed_list")?, "0", "CPUs of the process");
-            Ok(())
-        },
-    );
-}
-
 fn detached(group: &mut Group) {
     group.citing("engine contract");
     for flag in ["--detach", "-d"] {
-        group.add(
-            format!(
-                "{}_returns_while_the_process_runs",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                t.sleeper()?;
-                exec(
-                    t,
-                    &[flag],
-                    &["/bin/sh", "-c", "echo $$ > /out/pid; sleep 1000"],
-                )?
-                .ok()?;
-                t.wait_for_file(t.rootfs().join("out/pid"))?;
-                Ok(())
-            },
-        );
+        group.add(format!("{}_returns_while_the_process_runs", flag.trim_start_matches('-')), move |t| {
+            t.sleeper()?;
+            exec(t, &[flag], &["/bin/sh", "-c", "echo $$ > /out/pid; sleep 1000"])?.ok()?;
+            t.wait_for_file(t.rootfs().join("out/pid"))?;
+            Ok(())
+        });
     }
     group.add("the_pid_file_names_the_process", |t| {
         t.sleeper()?;
         let file = t.scratch.join("pid");
-        exec(
-            t,
-            &["--detach", "--pid-file", &file.display().to_string()],
-            &["/bin/sleep", "999"],
-        )?
-        .ok()?;
+        exec(t, &["--detach", "--pid-file", &file.display().to_string()], &["/bin/sleep", "999"])?.ok()?;
         let pid = fs::read_to_string(&file)?;
-        ensure!(
-            pid.chars().all(|c| c.is_ascii_digit()),
-            "the pid file holds {pid:?}"
-        );
+        ensure!(pid.chars().all(|c| c.is_ascii_digit()), "the pid file holds {pid:?}");
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
         ensure!(line.contains("999"), "process {pid} is {line:?}");
         Ok(())
@@ -516,19 +183,11 @@ fn detached(group: &mut Group) {
     group.add("a_detached_process_ends_with_the_container", |t| {
         t.sleeper()?;
         let file = t.scratch.join("pid");
-        exec(
-            t,
-            &["-d", "--pid-file", &file.display().to_string()],
-            &["/bin/sleep", "999"],
-        )?
-        .ok()?;
+        exec(t, &["-d", "--pid-file", &file.display().to_string()], &["/bin/sleep", "999"])?.ok()?;
         let pid = fs::read_to_string(&file)?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(&pid), "process {pid} is still there");
         Ok(())
     });
 }
@@ -545,10 +204,7 @@ fn states(group: &mut Group) {
         let id = t.id.clone();
         t.call(&["pause", &id]).go()?.ok()?;
         let done = exec(t, &["--detach"], &["/bin/sh", "-c", "echo x > /out/ran"])?;
-        ensure!(
-            !t.rootfs().join("out/ran").exists(),
-            "the process ran in a paused container"
-        );
+        ensure!(!t.rootfs().join("out/ran").exists(), "the process ran in a paused container");
         t.call(&["resume", &id]).go()?.ok()?;
         done.refused()?;
         Ok(())

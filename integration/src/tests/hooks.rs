@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,51 +9,32 @@ use crate::case::{Group, Outcome};
 use crate::trial::Trial;
 use crate::{ensure, equal};
 
-const KINDS: &[&str] = &[
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 /// Kinds that run in the runtime's mount namespace, or see its paths before the root switch.
-const HOST_KINDS: &[&str] = &[
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "poststart",
-    "poststop",
-];
-const BEFORE_START: &[&str] = &["prestart", "createRuntime", "createContainer"];
+const HOST_KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+pub const BEFORE_START: &[&str] = &["prestart", "createRuntime", "createContainer"];
 
 pub fn group() -> Group {
     let mut group = Group::new("hooks", "config.md#posix-platform-hooks");
     called(&mut group);
     state_on_stdin(&mut group);
+    pid_on_stdin(&mut group);
     ordered(&mut group);
+    moments(&mut group);
+    run_moments(&mut group);
     placed(&mut group);
-    failing(&mut group);
-    timed(&mut group);
+    views(&mut group);
     arguments(&mut group);
     group
 }
 
-fn snake(kind: &str) -> String {
-    kind.chars()
-        .flat_map(|c| {
-            if c.is_uppercase() {
-                vec!['_', c.to_ascii_lowercase()]
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+pub fn snake(kind: &str) -> String {
+    kind.chars().flat_map(|c| if c.is_uppercase() { vec!['_', c.to_ascii_lowercase()] } else { vec![c] }).collect()
 }
 
 /// A hook that reads its stdin and then runs a shell script. startContainer's path is looked up
 /// inside the container.
-fn hook(script: &str) -> Value {
+pub fn hook(script: &str) -> Value {
     raw_hook(&format!("cat > /dev/null; {script}"))
 }
 
@@ -63,15 +43,11 @@ fn raw_hook(script: &str) -> Value {
 }
 
 /// Where a script of this kind can leave a file that the test can read.
-fn place(t: &Trial, kind: &str) -> String {
-    if kind == "startContainer" {
-        "/out".into()
-    } else {
-        t.rootfs().join("out").display().to_string()
-    }
+pub fn place(t: &Trial, kind: &str) -> String {
+    if kind == "startContainer" { "/out".into() } else { t.rootfs().join("out").display().to_string() }
 }
 
-fn whole_life(t: &mut Trial) -> Outcome {
+pub fn whole_life(t: &mut Trial) -> Outcome {
     t.args(&["/bin/true"]);
     t.create_started()?;
     t.wait_for_status("stopped")?;
@@ -83,108 +59,67 @@ fn called(group: &mut Group) {
     for kind in KINDS {
         group.add(format!("{}_is_called", snake(kind)), move |t| {
             let place = place(t, kind);
-            t.push(
-                &format!("/hooks/{kind}"),
-                hook(&format!("echo yes > {place}/called")),
-            );
+            t.push(&format!("/hooks/{kind}"), hook(&format!("echo yes > {place}/called")));
             whole_life(t)?;
-            equal!(
-                fs::read_to_string(t.rootfs().join("out/called"))?,
-                "yes\n",
-                "what the hook wrote"
-            );
+            equal!(fs::read_to_string(t.rootfs().join("out/called"))?, "yes\n", "what the hook wrote");
             Ok(())
         });
-        group.add(
-            format!("{}_hooks_are_called_in_the_listed_order", snake(kind)),
-            move |t| {
-                let place = place(t, kind);
-                for word in ["one", "two", "three"] {
-                    t.push(
-                        &format!("/hooks/{kind}"),
-                        hook(&format!("echo {word} >> {place}/order")),
-                    );
-                }
-                whole_life(t)?;
-                equal!(
-                    fs::read_to_string(t.rootfs().join("out/order"))?,
-                    "one\ntwo\nthree\n",
-                    "order"
-                );
-                Ok(())
-            },
-        );
-        group.add(
-            format!("{}_that_does_not_read_stdin_is_no_error", snake(kind)),
-            move |t| {
-                let big: String = "x".repeat(200_000);
-                t.set("/annotations", json!({"big": big}));
-                t.push(&format!("/hooks/{kind}"), raw_hook("exec <&-; exit 0"));
-                whole_life(t)
-            },
-        );
+        group.add(format!("{}_hooks_are_called_in_the_listed_order", snake(kind)), move |t| {
+            let place = place(t, kind);
+            for word in ["one", "two", "three"] {
+                t.push(&format!("/hooks/{kind}"), hook(&format!("echo {word} >> {place}/order")));
+            }
+            whole_life(t)?;
+            equal!(fs::read_to_string(t.rootfs().join("out/order"))?, "one\ntwo\nthree\n", "order");
+            Ok(())
+        });
+        group.add(format!("{}_that_does_not_read_stdin_is_no_error", snake(kind)), move |t| {
+            let big: String = "x".repeat(200_000);
+            t.set("/annotations", json!({"big": big}));
+            t.push(&format!("/hooks/{kind}"), raw_hook("exec <&-; exit 0"));
+            whole_life(t)
+        });
     }
 }
 
 fn state_on_stdin(group: &mut Group) {
     group.citing("config.md#posix-platform-hooks");
     for kind in KINDS {
-        group.add(
-            format!("{}_gets_the_state_on_stdin", snake(kind)),
-            move |t| {
-                t.set("/annotations", json!({"com.example.key": "value"}));
-                let place = place(t, kind);
-                t.push(
-                    &format!("/hooks/{kind}"),
-                    raw_hook(&format!("cat > {place}/state")),
-                );
-                whole_life(t)?;
-                let state: Value =
-                    serde_json::from_str(&fs::read_to_string(t.rootfs().join("out/state"))?)?;
-                equal!(state["id"], json!(t.id), "id");
-                equal!(state["bundle"], json!(t.bundle), "bundle");
-                equal!(
-                    state["annotations"]["com.example.key"],
-                    json!("value"),
-                    "annotation"
-                );
-                ensure!(
-                    state["ociVersion"].is_string(),
-                    "ociVersion is missing: {state}"
-                );
-                let allowed: &[&str] = match *kind {
-                    "poststart" => &["running", "stopped"],
-                    "poststop" => &["stopped"],
-                    "startContainer" => &["created", "creating"],
-                    _ => &["creating", "created"],
-                };
-                let status = state["status"].as_str().unwrap_or_default();
-                ensure!(
-                    allowed.contains(&status),
-                    "status is {status:?}, allowed are {allowed:?}"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("{}_gets_the_state_on_stdin", snake(kind)), move |t| {
+            t.set("/annotations", json!({"com.example.key": "value"}));
+            let place = place(t, kind);
+            t.push(&format!("/hooks/{kind}"), raw_hook(&format!("cat > {place}/state")));
+            whole_life(t)?;
+            let state: Value = serde_json::from_str(&fs::read_to_string(t.rootfs().join("out/state"))?)?;
+            equal!(state["id"], json!(t.id), "id");
+            equal!(state["bundle"], json!(t.bundle), "bundle");
+            equal!(state["annotations"]["com.example.key"], json!("value"), "annotation");
+            ensure!(state["ociVersion"].is_string(), "ociVersion is missing: {state}");
+            let allowed: &[&str] = match *kind {
+                "poststart" => &["running", "stopped"],
+                "poststop" => &["stopped"],
+                "startContainer" => &["created", "creating"],
+                _ => &["creating", "created"],
+            };
+            let status = state["status"].as_str().unwrap_or_default();
+            ensure!(allowed.contains(&status), "status is {status:?}, allowed are {allowed:?}");
+            Ok(())
+        });
     }
+}
+
+fn pid_on_stdin(group: &mut Group) {
     group.citing("runtime.md#state");
     for kind in ["prestart", "createRuntime", "poststart"] {
-        group.add(
-            format!("{}_gets_the_pid_as_the_runtime_sees_it", snake(kind)),
-            move |t| {
-                t.args(&["/bin/sleep", "1000"]);
-                let place = place(t, kind);
-                t.push(
-                    &format!("/hooks/{kind}"),
-                    raw_hook(&format!("cat > {place}/state")),
-                );
-                t.create_started()?;
-                let state: Value =
-                    serde_json::from_str(&fs::read_to_string(t.rootfs().join("out/state"))?)?;
-                equal!(state["pid"].as_i64(), Some(i64::from(t.pid()?)), "pid");
-                Ok(())
-            },
-        );
+        group.add(format!("{}_gets_the_pid_as_the_runtime_sees_it", snake(kind)), move |t| {
+            t.args(&["/bin/sleep", "1000"]);
+            let place = place(t, kind);
+            t.push(&format!("/hooks/{kind}"), raw_hook(&format!("cat > {place}/state")));
+            t.create_started()?;
+            let state: Value = serde_json::from_str(&fs::read_to_string(t.rootfs().join("out/state"))?)?;
+            equal!(state["pid"].as_i64(), Some(i64::from(t.pid()?)), "pid");
+            Ok(())
+        });
     }
 }
 
@@ -193,10 +128,7 @@ fn ordered(group: &mut Group) {
     group.add("create_calls_its_kinds_in_order", |t| {
         for kind in BEFORE_START.iter().rev() {
             let place = place(t, kind);
-            t.push(
-                &format!("/hooks/{kind}"),
-                hook(&format!("echo {kind} >> {place}/order")),
-            );
+            t.push(&format!("/hooks/{kind}"), hook(&format!("echo {kind} >> {place}/order")));
         }
         t.create()?;
         equal!(
@@ -210,86 +142,57 @@ fn ordered(group: &mut Group) {
     group.add_beyond_peers(why, "all_kinds_come_in_the_order_of_the_lifecycle", |t| {
         for kind in KINDS {
             let place = place(t, kind);
-            t.push(
-                &format!("/hooks/{kind}"),
-                hook(&format!("echo {kind} >> {place}/order")),
-            );
+            t.push(&format!("/hooks/{kind}"), hook(&format!("echo {kind} >> {place}/order")));
         }
         t.sh("echo payload >> /out/order");
         t.create()?;
         let after_create = fs::read_to_string(t.rootfs().join("out/order"))?;
-        equal!(
-            after_create,
-            "prestart\ncreateRuntime\ncreateContainer\n",
-            "order after create"
-        );
+        equal!(after_create, "prestart\ncreateRuntime\ncreateContainer\n", "order after create");
         t.start()?;
         t.wait_for_status("stopped")?;
         let after_start = fs::read_to_string(t.rootfs().join("out/order"))?;
         let lines: Vec<&str> = after_start.lines().skip(3).collect();
         equal!(lines.first(), Some(&"startContainer"), "first after start");
         // The payload and poststart run at the same time.
-        ensure!(
-            lines.contains(&"payload") && lines.contains(&"poststart"),
-            "{after_start}"
-        );
+        ensure!(lines.contains(&"payload") && lines.contains(&"poststart"), "{after_start}");
         t.delete()?;
-        ensure!(
-            fs::read_to_string(t.rootfs().join("out/order"))?.ends_with("poststop\n"),
-            "poststop is not last"
-        );
+        ensure!(fs::read_to_string(t.rootfs().join("out/order"))?.ends_with("poststop\n"), "poststop is not last");
         Ok(())
     });
+}
+
+fn moments(group: &mut Group) {
     group.add("start_container_comes_before_the_payload", |t| {
-        t.push(
-            "/hooks/startContainer",
-            hook("usleep 50000; echo hook >> /out/order"),
-        );
+        t.push("/hooks/startContainer", hook("usleep 50000; echo hook >> /out/order"));
         t.sh("echo payload >> /out/order");
         t.create_started()?;
         t.wait_for_status("stopped")?;
-        equal!(
-            fs::read_to_string(t.rootfs().join("out/order"))?,
-            "hook\npayload\n",
-            "order"
-        );
+        equal!(fs::read_to_string(t.rootfs().join("out/order"))?, "hook\npayload\n", "order");
         Ok(())
     });
     group.add("poststart_ends_before_start_returns", |t| {
         let place = place(t, "poststart");
-        t.push(
-            "/hooks/poststart",
-            hook(&format!("sleep 0.1; echo done > {place}/done")),
-        );
+        t.push("/hooks/poststart", hook(&format!("sleep 0.1; echo done > {place}/done")));
         t.sleeper()?;
-        ensure!(
-            t.rootfs().join("out/done").exists(),
-            "start returned before the hook ended"
-        );
+        ensure!(t.rootfs().join("out/done").exists(), "start returned before the hook ended");
         Ok(())
     });
     group.add("poststop_runs_on_delete_force_too", |t| {
         let place = place(t, "poststop");
-        t.push(
-            "/hooks/poststop",
-            hook(&format!("echo done > {place}/done")),
-        );
+        t.push("/hooks/poststop", hook(&format!("echo done > {place}/done")));
         t.sleeper()?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
-        ensure!(
-            t.rootfs().join("out/done").exists(),
-            "the hook was not called"
-        );
+        ensure!(t.rootfs().join("out/done").exists(), "the hook was not called");
         Ok(())
     });
+}
+
+fn run_moments(group: &mut Group) {
     group.add("run_calls_all_kinds", |t| {
         for kind in KINDS {
             let place = place(t, kind);
-            t.push(
-                &format!("/hooks/{kind}"),
-                hook(&format!("echo {kind} >> {place}/order")),
-            );
+            t.push(&format!("/hooks/{kind}"), hook(&format!("echo {kind} >> {place}/order")));
         }
         t.args(&["/bin/true"]);
         t.run()?.ok()?;
@@ -304,209 +207,63 @@ fn ordered(group: &mut Group) {
 fn placed(group: &mut Group) {
     group.citing("config.md#summary");
     for kind in ["prestart", "createRuntime", "poststart", "poststop"] {
-        group.add(
-            format!("{}_runs_in_the_runtime_namespaces", snake(kind)),
-            move |t| {
-                let place = place(t, kind);
-                t.push(
-                    &format!("/hooks/{kind}"),
-                    hook(&format!(
-                        "for n in mnt net uts pid; do readlink /proc/self/ns/$n; done > {place}/ns"
-                    )),
-                );
-                whole_life(t)?;
-                let own: Result<Vec<String>, std::io::Error> = ["mnt", "net", "uts", "pid"]
-                    .iter()
-                    .map(|name| {
-                        Ok(fs::read_link(format!("/proc/self/ns/{name}"))?
-                            .display()
-                            .to_string())
-                    })
-                    .collect();
-                let found = fs::read_to_string(t.rootfs().join("out/ns"))?;
-                equal!(
-                    found.lines().map(String::from).collect::<Vec<_>>(),
-                    own?,
-                    "namespaces of the hook"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("{}_runs_in_the_runtime_namespaces", snake(kind)), move |t| {
+            let place = place(t, kind);
+            t.push(
+                &format!("/hooks/{kind}"),
+                hook(&format!("for n in mnt net uts pid; do readlink /proc/self/ns/$n; done > {place}/ns")),
+            );
+            whole_life(t)?;
+            let own: Result<Vec<String>, std::io::Error> = ["mnt", "net", "uts", "pid"]
+                .iter()
+                .map(|name| Ok(fs::read_link(format!("/proc/self/ns/{name}"))?.display().to_string()))
+                .collect();
+            let found = fs::read_to_string(t.rootfs().join("out/ns"))?;
+            equal!(found.lines().map(String::from).collect::<Vec<_>>(), own?, "namespaces of the hook");
+            Ok(())
+        });
     }
     for kind in ["createContainer", "startContainer"] {
-        group.add(
-            format!("{}_runs_in_the_containers_namespaces", snake(kind)),
-            move |t| {
-                let place = place(t, kind);
-                t.push(
-                    &format!("/hooks/{kind}"),
-                    hook(&format!(
-                        "for n in mnt net uts; do readlink /proc/self/ns/$n; done > {place}/ns"
-                    )),
-                );
-                let payload =
-                    t.run_sh("for n in mnt net uts; do readlink /proc/self/ns/$n; done")?;
-                equal!(
-                    fs::read_to_string(t.rootfs().join("out/ns"))?,
-                    payload,
-                    "namespaces of the hook"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("{}_runs_in_the_containers_namespaces", snake(kind)), move |t| {
+            let place = place(t, kind);
+            t.push(
+                &format!("/hooks/{kind}"),
+                hook(&format!("for n in mnt net uts; do readlink /proc/self/ns/$n; done > {place}/ns")),
+            );
+            let payload = t.run_sh("for n in mnt net uts; do readlink /proc/self/ns/$n; done")?;
+            equal!(fs::read_to_string(t.rootfs().join("out/ns"))?, payload, "namespaces of the hook");
+            Ok(())
+        });
     }
+}
+
+fn views(group: &mut Group) {
     group.add("create_container_still_sees_the_runtimes_paths", |t| {
         let place = place(t, "createContainer");
-        t.push(
-            "/hooks/createContainer",
-            hook(&format!("ls -d {0} > {place}/seen", t.bundle.display())),
-        );
+        t.push("/hooks/createContainer", hook(&format!("ls -d {0} > {place}/seen", t.bundle.display())));
         whole_life(t)?;
-        ensure!(
-            fs::read_to_string(t.rootfs().join("out/seen"))?.contains("bundle"),
-            "the bundle was not visible"
-        );
+        ensure!(fs::read_to_string(t.rootfs().join("out/seen"))?.contains("bundle"), "the bundle was not visible");
         Ok(())
     });
     group.add("start_container_sees_the_new_root", |t| {
         t.push("/hooks/startContainer", hook("ls / > /out/seen"));
         whole_life(t)?;
         ensure!(
-            fs::read_to_string(t.rootfs().join("out/seen"))?
-                .lines()
-                .any(|line| line == "out"),
+            fs::read_to_string(t.rootfs().join("out/seen"))?.lines().any(|line| line == "out"),
             "the root is another"
         );
         Ok(())
     });
     group.add("create_runtime_can_configure_the_network_namespace", |t| {
         let place = place(t, "createRuntime");
-        let script = format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | tr -cd 0-9); readlink /proc/$pid/ns/net > {place}/net");
+        let script = format!(
+            "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | tr -cd 0-9); readlink /proc/$pid/ns/net > {place}/net"
+        );
         t.push("/hooks/createRuntime", raw_hook(&script));
         let inside = t.run_sh("readlink /proc/self/ns/net")?;
         equal!(fs::read_to_string(t.rootfs().join("out/net"))?, inside, "network namespace of the pid in the state");
         Ok(())
     });
-}
-
-fn failing(group: &mut Group) {
-    group.citing("runtime.md#lifecycle");
-    for kind in BEFORE_START {
-        group.add(
-            format!("a_failing_{}_fails_create_and_leaves_nothing", snake(kind)),
-            move |t| {
-                t.push(&format!("/hooks/{kind}"), hook("exit 3"));
-                t.create_with(&[])?.refused()?;
-                t.expect_unknown()
-            },
-        );
-        group.add(
-            format!("a_missing_{}_program_fails_create", snake(kind)),
-            move |t| {
-                t.push(&format!("/hooks/{kind}"), json!({"path": "/no/such/hook"}));
-                t.create_with(&[])?.refused()?;
-                t.expect_unknown()
-            },
-        );
-    }
-    group.add("a_failing_hook_stops_the_hooks_after_it", |t| {
-        let place = place(t, "createRuntime");
-        t.push("/hooks/createRuntime", hook("exit 1"));
-        t.push(
-            "/hooks/createRuntime",
-            hook(&format!("echo yes > {place}/second")),
-        );
-        t.create_with(&[])?.refused()?;
-        ensure!(
-            !t.rootfs().join("out/second").exists(),
-            "the second hook ran"
-        );
-        Ok(())
-    });
-    group.add(
-        "after_a_failing_start_container_the_payload_does_not_run",
-        |t| {
-            t.push("/hooks/startContainer", hook("exit 3"));
-            t.sh("echo yes > /out/ran");
-            t.create()?;
-            let id = t.id.clone();
-            t.call(&["start", &id]).go()?;
-            t.wait_for_status("stopped")?;
-            ensure!(!t.rootfs().join("out/ran").exists(), "the payload ran");
-            Ok(())
-        },
-    );
-    let why = "both peers' start returns before the hook ends; runtime.md#lifecycle, steps 7 and 9: `MUST generate an error`";
-    group.add_beyond_peers(why, "a_failing_start_container_is_reported_by_start", |t| {
-        t.push("/hooks/startContainer", hook("exit 3"));
-        t.create()?;
-        let id = t.id.clone();
-        t.call(&["start", &id]).go()?.refused()?;
-        Ok(())
-    });
-    group.add_beyond_peers(why, "a_failing_poststart_is_reported_by_start", |t| {
-        t.push("/hooks/poststart", hook("exit 3"));
-        t.args(&["/bin/sleep", "1000"]);
-        t.create()?;
-        let id = t.id.clone();
-        t.call(&["start", &id]).go()?.refused()?;
-        Ok(())
-    });
-    group.add("a_failing_poststop_is_only_a_warning", |t| {
-        let place = place(t, "poststop");
-        t.push("/hooks/poststop", hook("exit 3"));
-        t.push(
-            "/hooks/poststop",
-            hook(&format!("echo yes > {place}/second")),
-        );
-        whole_life(t)?;
-        t.expect_unknown()?;
-        ensure!(
-            t.rootfs().join("out/second").exists(),
-            "the remaining hook was not called"
-        );
-        Ok(())
-    });
-    group.citing("engine contract");
-    group.add(
-        "the_error_of_a_failing_hook_says_what_the_hook_printed",
-        |t| {
-            t.push("/hooks/createRuntime", hook("echo tell-tale >&2; exit 3"));
-            let done = t.create_with(&[])?.refused()?;
-            ensure!(done.stderr.contains("tell-tale"), "stderr: {}", done.stderr);
-            Ok(())
-        },
-    );
-}
-
-fn timed(group: &mut Group) {
-    group.citing("config.md#posix-platform-hooks");
-    for kind in ["prestart", "createRuntime", "createContainer"] {
-        group.add(
-            format!("a_{}_beyond_its_timeout_is_aborted", snake(kind)),
-            move |t| {
-                let mut slow = hook("exec sleep 100");
-                slow["timeout"] = json!(1);
-                t.push(&format!("/hooks/{kind}"), slow);
-                let done = t.create_with(&[])?.refused()?;
-                ensure!(
-                    done.took < t.limit(Duration::from_secs(8)),
-                    "create took {:?}",
-                    done.took
-                );
-                Ok(())
-            },
-        );
-        group.add(
-            format!("a_{}_within_its_timeout_is_fine", snake(kind)),
-            move |t| {
-                let mut quick = hook("sleep 0.05");
-                quick["timeout"] = json!(10);
-                t.push(&format!("/hooks/{kind}"), quick);
-                whole_life(t)
-            },
-        );
-    }
 }
 
 fn arguments(group: &mut Group) {
@@ -516,7 +273,10 @@ fn arguments(group: &mut Group) {
             let place = place(t, kind);
             fs::write(&script, format!("#!/bin/sh\necho \"$1|$2|$A|$B|$LEAK\" > {place}/words\n"))?;
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-            t.push(&format!("/hooks/{kind}"), json!({"path": script, "args": ["zero", "one arg", "two"], "env": ["A=a b", "B="]}));
+            t.push(
+                &format!("/hooks/{kind}"),
+                json!({"path": script, "args": ["zero", "one arg", "two"], "env": ["A=a b", "B="]}),
+            );
             whole_life(t)?;
             equal!(fs::read_to_string(t.rootfs().join("out/words"))?, "one arg|two|a b||\n", "words");
             Ok(())
@@ -529,11 +289,7 @@ fn arguments(group: &mut Group) {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         t.push("/hooks/createRuntime", json!({"path": script}));
         whole_life(t)?;
-        equal!(
-            fs::read_to_string(t.rootfs().join("out/count"))?,
-            "0\n",
-            "count of arguments"
-        );
+        equal!(fs::read_to_string(t.rootfs().join("out/count"))?, "0\n", "count of arguments");
         Ok(())
     });
     group.add("empty_hook_lists_are_fine", |t| {

@@ -1,22 +1,23 @@
 //! create, start, state, kill, delete: what follows what, and what each does in the wrong state.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
 use crate::case::Group;
+use crate::trial::alive;
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
     let mut group = Group::new("lifecycle", "runtime.md#create");
     create(&mut group);
+    create_side_by_side(&mut group);
+    create_words(&mut group);
     start(&mut group);
     state(&mut group);
+    state_keys(&mut group);
     delete(&mut group);
-    unknown_ids(&mut group);
-    run(&mut group);
-    pause(&mut group);
+    delete_force(&mut group);
     group
 }
 
@@ -25,10 +26,7 @@ fn create(group: &mut Group) {
         t.sh("touch /out/ran");
         t.create()?;
         equal!(t.status()?, "created", "status after create");
-        ensure!(
-            !t.rootfs().join("out/ran").exists(),
-            "the payload ran before start"
-        );
+        ensure!(!t.rootfs().join("out/ran").exists(), "the payload ran before start");
         Ok(())
     });
     group.add("changes_to_the_config_after_create_have_no_effect", |t| {
@@ -37,11 +35,7 @@ fn create(group: &mut Group) {
         t.sh("echo second > /out/ran");
         t.write_config()?;
         t.start()?;
-        equal!(
-            t.wait_for_file(t.rootfs().join("out/ran"))?,
-            "first\n",
-            "what ran"
-        );
+        equal!(t.wait_for_file(t.rootfs().join("out/ran"))?, "first\n", "what ran");
         t.wait_for_status("stopped")
     });
     group.add("the_bundle_defaults_to_the_current_directory", |t| {
@@ -56,36 +50,25 @@ fn create(group: &mut Group) {
         t.args(&["/bin/true"]);
         t.write_config()?;
         let (id, above) = (t.id.clone(), t.bundle.join(".."));
-        t.call(&["create", "--bundle", "bundle", &id])
-            .cwd(above)
-            .go()?
-            .ok()?;
-        equal!(
-            t.state()?["bundle"],
-            json!(t.bundle),
-            "bundle in state, absolute by runtime.md#state"
-        );
+        t.call(&["create", "--bundle", "bundle", &id]).cwd(above).go()?.ok()?;
+        equal!(t.state()?["bundle"], json!(t.bundle), "bundle in state, absolute by runtime.md#state");
         Ok(())
     });
+}
+
+fn create_side_by_side(group: &mut Group) {
     for (name, running) in [("created", false), ("running", true)] {
-        group.add(
-            format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"),
-            move |t| {
-                t.args(&["/bin/sleep", "1000"]);
-                t.create()?;
-                if running {
-                    t.start()?;
-                }
-                let pid = t.pid()?;
-                t.create_with(&[])?.refused()?;
-                equal!(
-                    (t.status()?.as_str(), t.pid()?),
-                    (name, pid),
-                    "status and pid of the first container"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("an_id_in_use_is_refused_and_the_{name}_container_untouched"), move |t| {
+            t.args(&["/bin/sleep", "1000"]);
+            t.create()?;
+            if running {
+                t.start()?;
+            }
+            let pid = t.pid()?;
+            t.create_with(&[])?.refused()?;
+            equal!((t.status()?.as_str(), t.pid()?), (name, pid), "status and pid of the first container");
+            Ok(())
+        });
     }
     group.add("two_containers_live_side_by_side", |t| {
         t.sleeper()?;
@@ -103,36 +86,29 @@ fn create(group: &mut Group) {
         t.create()?;
         Ok(())
     });
-    group.add(
-        "a_created_container_has_a_live_process_in_new_namespaces",
-        |t| {
-            t.create()?;
-            let pid = t.pid()?;
-            ensure!(
-                fs::read_link(format!("/proc/{pid}/ns/mnt"))?
-                    != fs::read_link("/proc/self/ns/mnt")?,
-                "process {pid} is in the runtime's mount namespace"
-            );
-            Ok(())
-        },
-    );
-    for kind in ["apart", "equals"] {
-        group.add(
-            format!("options_after_the_id_are_understood_{kind}"),
-            move |t| {
-                t.write_config()?;
-                let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-                let inline = format!("--bundle={bundle}");
-                let words: Vec<&str> = if kind == "apart" {
-                    vec!["create", &id, "--bundle", &bundle]
-                } else {
-                    vec!["create", &id, &inline]
-                };
-                t.call(&words).cwd("/").go()?.ok()?;
-                equal!(t.status()?, "created", "status");
-                Ok(())
-            },
+    group.add("a_created_container_has_a_live_process_in_new_namespaces", |t| {
+        t.create()?;
+        let pid = t.pid()?;
+        ensure!(
+            fs::read_link(format!("/proc/{pid}/ns/mnt"))? != fs::read_link("/proc/self/ns/mnt")?,
+            "process {pid} is in the runtime's mount namespace"
         );
+        Ok(())
+    });
+}
+
+fn create_words(group: &mut Group) {
+    for kind in ["apart", "equals"] {
+        group.add(format!("options_after_the_id_are_understood_{kind}"), move |t| {
+            t.write_config()?;
+            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+            let inline = format!("--bundle={bundle}");
+            let words: Vec<&str> =
+                if kind == "apart" { vec!["create", &id, "--bundle", &bundle] } else { vec!["create", &id, &inline] };
+            t.call(&words).cwd("/").go()?.ok()?;
+            equal!(t.status()?, "created", "status");
+            Ok(())
+        });
     }
 }
 
@@ -157,11 +133,7 @@ fn start(group: &mut Group) {
         t.wait_for_status("stopped")?;
         let id = t.id.clone();
         t.call(&["start", &id]).go()?.refused()?;
-        equal!(
-            fs::read_to_string(t.rootfs().join("out/ran"))?,
-            "once\n",
-            "runs of the payload"
-        );
+        equal!(fs::read_to_string(t.rootfs().join("out/ran"))?, "once\n", "runs of the payload");
         Ok(())
     });
     group.add("start_returns_while_the_payload_runs", |t| {
@@ -205,75 +177,48 @@ fn state(group: &mut Group) {
         t.wait_for_status("stopped")
     });
     group.add("state_has_the_required_properties", |t| {
-        t.set(
-            "/annotations",
-            json!({"com.example.key": "value", "empty": ""}),
-        );
+        t.set("/annotations", json!({"com.example.key": "value", "empty": ""}));
         t.create()?;
         let state = t.state()?;
         equal!(state["id"], json!(t.id), "id");
         equal!(state["bundle"], json!(t.bundle), "bundle");
         equal!(state["status"], json!("created"), "status");
-        equal!(
-            state["annotations"]["com.example.key"],
-            json!("value"),
-            "annotation"
-        );
+        equal!(state["annotations"]["com.example.key"], json!("value"), "annotation");
         let version = state["ociVersion"].as_str().unwrap_or_default();
         ensure!(
             version.split('.').count() >= 3 && version.starts_with(|c: char| c.is_ascii_digit()),
             "ociVersion is {version:?}"
         );
         let pid = state["pid"].as_i64().unwrap_or_default();
-        ensure!(
-            Path::new(&format!("/proc/{pid}")).exists(),
-            "pid {pid} is no process"
-        );
+        ensure!(alive(pid), "pid {pid} is no process");
         Ok(())
     });
+}
+
+fn state_keys(group: &mut Group) {
     group.citing("engine contract");
     group.add("state_has_the_keys_that_engines_read", |t| {
         t.create()?;
         let state = t.state()?;
-        for key in [
-            "ociVersion",
-            "id",
-            "pid",
-            "status",
-            "bundle",
-            "created",
-            "owner",
-            "rootfs",
-        ] {
+        for key in ["ociVersion", "id", "pid", "status", "bundle", "created", "owner", "rootfs"] {
             ensure!(!state[key].is_null(), "key {key} is missing from {state}");
         }
         equal!(state["rootfs"], json!(t.rootfs()), "rootfs");
-        ensure!(
-            state["created"].as_str().unwrap_or_default().contains('T'),
-            "created is {}",
-            state["created"]
-        );
+        ensure!(state["created"].as_str().unwrap_or_default().contains('T'), "created is {}", state["created"]);
         Ok(())
     });
     group.add("state_of_a_stopped_container_names_no_live_process", |t| {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         let pid = t.state()?["pid"].as_i64().unwrap_or(0);
-        ensure!(
-            pid == 0 || !Path::new(&format!("/proc/{pid}")).exists(),
-            "pid {pid} is alive"
-        );
+        ensure!(pid == 0 || !alive(pid), "pid {pid} is alive");
         Ok(())
     });
     group.add("state_prints_one_json_object_and_nothing_else", |t| {
         t.create()?;
         let id = t.id.clone();
         let done = t.call(&["state", &id]).go()?.ok()?;
-        ensure!(
-            done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'),
-            "{}",
-            done.stdout
-        );
+        ensure!(done.stdout.trim().starts_with('{') && done.stdout.trim().ends_with('}'), "{}", done.stdout);
         ensure!(done.stderr.is_empty(), "stderr: {}", done.stderr);
         Ok(())
     });
@@ -306,10 +251,7 @@ fn delete(group: &mut Group) {
         t.create_started()?;
         t.wait_for_status("stopped")?;
         t.delete()?;
-        ensure!(
-            t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(),
-            "the bundle was touched"
-        );
+        ensure!(t.bundle.join("config.json").exists() && t.rootfs().join("bin/sh").exists(), "the bundle was touched");
         Ok(())
     });
     group.citing("engine contract");
@@ -318,10 +260,7 @@ fn delete(group: &mut Group) {
         let pid = t.pid()?;
         t.delete()?;
         t.expect_unknown()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(pid), "process {pid} is still there");
         Ok(())
     });
     group.add("delete_force_ends_a_running_container", |t| {
@@ -329,50 +268,36 @@ fn delete(group: &mut Group) {
         let (id, pid) = (t.id.clone(), t.pid()?);
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         t.expect_unknown()?;
-        ensure!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is still there"
-        );
+        ensure!(!alive(pid), "process {pid} is still there");
         Ok(())
     });
+}
+
+fn delete_force(group: &mut Group) {
     for words in [["delete", "-f", "ID"], ["delete", "ID", "--force"]] {
-        let name = if words[1] == "-f" {
-            "short"
-        } else {
-            "after_the_id"
-        };
+        let name = if words[1] == "-f" { "short" } else { "after_the_id" };
         group.add(format!("delete_force_{name}"), move |t| {
             t.sleeper()?;
             let id = t.id.clone();
-            let words: Vec<&str> = words
-                .iter()
-                .map(|word| if *word == "ID" { id.as_str() } else { word })
-                .collect();
+            let words: Vec<&str> = words.iter().map(|word| if *word == "ID" { id.as_str() } else { word }).collect();
             t.call(&words).go()?.ok()?;
             t.expect_unknown()
         });
     }
-    group.add(
-        "delete_force_ends_all_processes_without_a_pid_namespace",
-        |t| {
-            t.drop_namespace("pid");
-            t.sh("sleep 1000 & sleep 1000 & wait");
-            t.create_started()?;
-            let id = t.id.clone();
-            t.call(&["delete", "--force", &id]).go()?.ok()?;
-            t.expect_unknown()
-        },
-    );
+    group.add("delete_force_ends_all_processes_without_a_pid_namespace", |t| {
+        t.drop_namespace("pid");
+        t.sh("sleep 1000 & sleep 1000 & wait");
+        t.create_started()?;
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        t.expect_unknown()
+    });
     group.add("a_second_delete_is_an_error", |t| {
         t.create()?;
         t.delete()?;
         let id = t.id.clone();
         let done = t.call(&["delete", &id]).go()?.refused()?;
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
+        ensure!(done.stderr.contains("does not exist"), "stderr: {}", done.stderr);
         Ok(())
     });
     group.add("delete_survives_a_missing_bundle", |t| {
@@ -382,172 +307,6 @@ fn delete(group: &mut Group) {
         let id = t.id.clone();
         t.call(&["delete", &id]).cwd("/").go()?.ok()?;
         fs::rename(t.scratch.join("moved"), &t.bundle)?;
-        Ok(())
-    });
-}
-
-fn unknown_ids(group: &mut Group) {
-    group.citing("engine contract");
-    for verb in ["state", "start", "pause", "delete", "resume", "ps"] {
-        group.add(format!("{verb}_of_an_unknown_id_exits_1"), move |t| {
-            let done = t.call(&[verb, "no-such-id"]).go()?;
-            equal!(done.code, Some(1), "exit status");
-            ensure!(
-                done.stderr.contains("does not exist"),
-                "stderr: {}",
-                done.stderr
-            );
-            ensure!(done.stdout.is_empty(), "stdout: {}", done.stdout);
-            Ok(())
-        });
-    }
-    group.add("kill_of_an_unknown_id_exits_1", |t| {
-        let done = t.call(&["kill", "no-such-id", "KILL"]).go()?;
-        equal!(done.code, Some(1), "exit status");
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
-        Ok(())
-    });
-    group.add("exec_of_an_unknown_id_is_an_error", |t| {
-        let done = t.call(&["exec", "no-such-id", "true"]).go()?.refused()?;
-        ensure!(
-            done.stderr.contains("does not exist"),
-            "stderr: {}",
-            done.stderr
-        );
-        Ok(())
-    });
-    group.add("delete_force_of_an_unknown_id_exits_0", |t| {
-        equal!(
-            t.call(&["delete", "--force", "no-such-id"]).go()?.code,
-            Some(0),
-            "exit status"
-        );
-        Ok(())
-    });
-    for verb in ["state", "start", "kill", "delete", "create", "run"] {
-        group.add(format!("{verb}_without_an_id_is_an_error"), move |t| {
-            t.write_config()?;
-            t.call(&[verb]).go()?.refused()?;
-            Ok(())
-        });
-    }
-}
-
-fn run(group: &mut Group) {
-    group.citing("engine contract");
-    group.add("run_leaves_no_container", |t| {
-        t.run()?.ok()?;
-        t.expect_unknown()
-    });
-    group.add("run_keep_leaves_a_stopped_container", |t| {
-        let done = t.run_with(&["--keep"])?;
-        if done.stderr.contains("unrecognized option") {
-            return crate::case::skip("requires `run --keep`, which this runtime lacks");
-        }
-        done.ok()?;
-        equal!(t.status()?, "stopped", "status");
-        t.delete()?;
-        Ok(())
-    });
-    for flag in ["--detach", "-d"] {
-        group.add(
-            format!(
-                "run_{}_returns_while_the_payload_runs",
-                flag.trim_start_matches('-')
-            ),
-            move |t| {
-                t.args(&["/bin/sleep", "1000"]);
-                t.run_with(&[flag])?.ok()?;
-                equal!(t.status()?, "running", "status");
-                Ok(())
-            },
-        );
-    }
-    group.add("run_detached_writes_a_pid_file", |t| {
-        t.args(&["/bin/sleep", "1000"]);
-        let file = t.scratch.join("pid");
-        t.run_with(&["-d", "--pid-file", &file.display().to_string()])?
-            .ok()?;
-        equal!(fs::read_to_string(file)?, t.pid()?.to_string(), "pid file");
-        Ok(())
-    });
-    group.add("run_detached_leaves_the_exited_container_to_delete", |t| {
-        t.run_with(&["-d"])?.ok()?;
-        t.wait_for_status("stopped")?;
-        t.delete()?;
-        Ok(())
-    });
-    group.add("run_of_an_id_in_use_is_refused", |t| {
-        t.sleeper()?;
-        let pid = t.pid()?;
-        t.sh("echo payload-has-run");
-        let done = t.run()?.refused()?;
-        ensure!(
-            !done.stdout.contains("payload-has-run"),
-            "the second payload ran"
-        );
-        equal!(
-            (t.status()?.as_str(), t.pid()?),
-            ("running", pid),
-            "status and pid of the first container"
-        );
-        Ok(())
-    });
-}
-
-fn pause(group: &mut Group) {
-    group.citing("engine contract");
-    group.add("pause_stops_and_resume_continues_the_payload", |t| {
-        t.sh("while :; do echo x >> /out/ticks; usleep 5000; done");
-        t.create_started()?;
-        t.wait_for_file(t.rootfs().join("out/ticks"))?;
-        let id = t.id.clone();
-        t.call(&["pause", &id]).go()?.ok()?;
-        equal!(t.status()?, "paused", "status after pause");
-        let ticks = || fs::metadata(t.rootfs().join("out/ticks")).map(|meta| meta.len());
-        let before = ticks()?;
-        std::thread::sleep(std::time::Duration::from_millis(60));
-        equal!(ticks()?, before, "ticks while paused");
-        t.call(&["resume", &id]).go()?.ok()?;
-        equal!(t.status()?, "running", "status after resume");
-        let path = t.rootfs().join("out/ticks");
-        let grown = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
-            Ok(fs::metadata(&path)?.len() > before)
-        })?;
-        ensure!(grown, "the payload did not go on after resume");
-        Ok(())
-    });
-    group.add("a_paused_container_is_ended_by_delete_force", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        t.call(&["pause", &id]).go()?.ok()?;
-        t.call(&["delete", "--force", &id]).go()?.ok()?;
-        t.expect_unknown()
-    });
-    group.add("a_paused_container_cannot_be_deleted", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        t.call(&["pause", &id]).go()?.ok()?;
-        t.call(&["delete", &id]).go()?.refused()?;
-        equal!(t.status()?, "paused", "status");
-        Ok(())
-    });
-    group.add("a_running_container_cannot_be_resumed", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        t.call(&["resume", &id]).go()?.refused()?;
-        equal!(t.status()?, "running", "status");
-        Ok(())
-    });
-    group.add("a_stopped_container_cannot_be_paused", |t| {
-        t.create_started()?;
-        t.wait_for_status("stopped")?;
-        let id = t.id.clone();
-        t.call(&["pause", &id]).go()?.refused()?;
         Ok(())
     });
 }

@@ -25,23 +25,22 @@ pub fn group() -> Group {
     let mut group = Group::new("namespaces", "config-linux.md#namespaces");
     new_and_inherited(&mut group);
     joined(&mut group);
+    joined_together(&mut group);
     refused(&mut group);
+    refused_user(&mut group);
     user(&mut group);
+    user_ids(&mut group);
     time(&mut group);
     group
 }
 
 /// Identity of a namespace of this test's own process, as /proc shows it.
 fn own(name: &str) -> Outcome<String> {
-    Ok(fs::read_link(format!("/proc/self/ns/{name}"))?
-        .display()
-        .to_string())
+    Ok(fs::read_link(format!("/proc/self/ns/{name}"))?.display().to_string())
 }
 
 fn in_container(t: &mut Trial, name: &str) -> Outcome<String> {
-    Ok(t.run_sh(&format!("readlink /proc/self/ns/{name}"))?
-        .trim()
-        .to_string())
+    Ok(t.run_sh(&format!("readlink /proc/self/ns/{name}"))?.trim().to_string())
 }
 
 /// A process in new namespaces, ended with the value.
@@ -58,40 +57,23 @@ impl Holder {
         if flag != "--pid" {
             words = vec![flag, "/bin/sleep", "1000"];
         }
-        let child = Command::new("/usr/bin/unshare")
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let mut holder = Holder {
-            pid: child.id(),
-            child,
-        };
+        let child = Command::new("/usr/bin/unshare").args(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let mut holder = Holder { pid: child.id(), child };
         let outer = own(name)?;
         let settled = eventually(Duration::from_secs(5), || {
             if flag == "--pid" {
                 let children = format!("/proc/{0}/task/{0}/children", holder.child.id());
                 let list = fs::read_to_string(children).unwrap_or_default();
-                let Some(pid) = list
-                    .split_whitespace()
-                    .next()
-                    .and_then(|word| word.parse().ok())
-                else {
+                let Some(pid) = list.split_whitespace().next().and_then(|word| word.parse().ok()) else {
                     return Ok(false);
                 };
                 holder.pid = pid;
             }
             let link = fs::read_link(format!("/proc/{}/ns/{name}", holder.pid));
-            let command =
-                fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();
-            Ok(command.trim() == "sleep"
-                && link.is_ok_and(|link| link.display().to_string() != outer))
+            let command = fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();
+            Ok(command.trim() == "sleep" && link.is_ok_and(|link| link.display().to_string() != outer))
         })?;
-        if settled {
-            Ok(holder)
-        } else {
-            fail(format!("no process in a new {name} namespace"))
-        }
+        if settled { Ok(holder) } else { fail(format!("no process in a new {name} namespace")) }
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -110,26 +92,20 @@ impl Drop for Holder {
 fn new_and_inherited(group: &mut Group) {
     for (kind, name, _) in KINDS {
         group.add(format!("a_new_{kind}_namespace_is_made"), move |t| {
-            ensure!(
-                in_container(t, name)? != own(name)?,
-                "the container is in the runtime's {kind} namespace"
-            );
+            ensure!(in_container(t, name)? != own(name)?, "the container is in the runtime's {kind} namespace");
             Ok(())
         });
         if *kind == "mount" {
             continue;
         }
-        group.add(
-            format!("without_an_entry_the_{kind}_namespace_is_inherited"),
-            move |t| {
-                t.drop_namespace(kind);
-                if *kind == "uts" {
-                    t.remove("/hostname");
-                }
-                equal!(in_container(t, name)?, own(name)?, "{kind} namespace");
-                Ok(())
-            },
-        );
+        group.add(format!("without_an_entry_the_{kind}_namespace_is_inherited"), move |t| {
+            t.drop_namespace(kind);
+            if *kind == "uts" {
+                t.remove("/hostname");
+            }
+            equal!(in_container(t, name)?, own(name)?, "{kind} namespace");
+            Ok(())
+        });
     }
     group.add("the_payload_is_pid_1_of_its_namespace", |t| {
         equal!(t.run_sh("echo $$")?, "1\n", "pid");
@@ -140,11 +116,7 @@ fn new_and_inherited(group: &mut Group) {
         Ok(())
     });
     group.add("a_new_ipc_namespace_is_empty", |t| {
-        equal!(
-            t.run_sh("wc -l < /proc/sysvipc/shm")?.trim(),
-            "1",
-            "lines of /proc/sysvipc/shm"
-        );
+        equal!(t.run_sh("wc -l < /proc/sysvipc/shm")?.trim(), "1", "lines of /proc/sysvipc/shm");
         Ok(())
     });
     group.add("a_new_cgroup_namespace_shows_the_root", |t| {
@@ -170,10 +142,7 @@ fn joined(group: &mut Group) {
             let holder = Holder::start(flag, name)?;
             let wanted = fs::read_link(holder.path(name))?.display().to_string();
             t.drop_namespace(kind);
-            t.push(
-                "/linux/namespaces",
-                json!({"type": kind, "path": holder.path(name)}),
-            );
+            t.push("/linux/namespaces", json!({"type": kind, "path": holder.path(name)}));
             if *kind == "uts" {
                 t.remove("/hostname");
             }
@@ -184,15 +153,9 @@ fn joined(group: &mut Group) {
     group.add("a_joined_namespace_outlives_the_container", |t| {
         let holder = Holder::start("--net", "net")?;
         t.drop_namespace("network");
-        t.push(
-            "/linux/namespaces",
-            json!({"type": "network", "path": holder.path("net")}),
-        );
+        t.push("/linux/namespaces", json!({"type": "network", "path": holder.path("net")}));
         t.run_sh("true")?;
-        ensure!(
-            fs::metadata(holder.path("net")).is_ok(),
-            "the holder's namespace is gone"
-        );
+        ensure!(fs::metadata(holder.path("net")).is_ok(), "the holder's namespace is gone");
         Ok(())
     });
     group.add("a_bound_namespace_file_is_joined", |t| {
@@ -200,41 +163,29 @@ fn joined(group: &mut Group) {
         let file = t.scratch.join("netns");
         fs::write(&file, "")?;
         let none: Option<&str> = None;
-        nix::mount::mount(
-            Some(holder.path("net").as_str()),
-            &file,
-            none,
-            nix::mount::MsFlags::MS_BIND,
-            none,
-        )?;
+        nix::mount::mount(Some(holder.path("net").as_str()), &file, none, nix::mount::MsFlags::MS_BIND, none)?;
         let wanted = fs::read_link(holder.path("net"))?.display().to_string();
         t.drop_namespace("network");
-        t.push(
-            "/linux/namespaces",
-            json!({"type": "network", "path": file}),
-        );
+        t.push("/linux/namespaces", json!({"type": "network", "path": file}));
         let found = in_container(t, "net");
         nix::mount::umount(&file)?;
         equal!(found?, wanted, "network namespace");
         Ok(())
     });
+}
+
+fn joined_together(group: &mut Group) {
     group.add("several_namespaces_of_another_container_are_joined", |t| {
         t.sleeper()?;
         let pid = t.pid()?;
         let first: Vec<String> = ["net", "ipc", "uts"]
             .iter()
-            .map(|name| {
-                fs::read_link(format!("/proc/{pid}/ns/{name}"))
-                    .map(|link| link.display().to_string())
-            })
+            .map(|name| fs::read_link(format!("/proc/{pid}/ns/{name}")).map(|link| link.display().to_string()))
             .collect::<Result<_, _>>()?;
         t.switch_id("trial-2");
         for (kind, name) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
             t.drop_namespace(kind);
-            t.push(
-                "/linux/namespaces",
-                json!({"type": kind, "path": format!("/proc/{pid}/ns/{name}")}),
-            );
+            t.push("/linux/namespaces", json!({"type": kind, "path": format!("/proc/{pid}/ns/{name}")}));
         }
         t.remove("/hostname");
         let found = t.run_sh("for n in net ipc uts; do readlink /proc/self/ns/$n; done")?;
@@ -246,39 +197,24 @@ fn joined(group: &mut Group) {
 fn refused(group: &mut Group) {
     for (kind, name, _) in KINDS {
         let other = if *name == "uts" { "ipc" } else { "uts" };
-        group.add(
-            format!("a_path_of_another_type_is_refused_for_{kind}"),
-            move |t| {
-                t.drop_namespace(kind);
-                t.push(
-                    "/linux/namespaces",
-                    json!({"type": kind, "path": format!("/proc/self/ns/{other}")}),
-                );
-                t.run_refused()?;
-                Ok(())
-            },
-        );
+        group.add(format!("a_path_of_another_type_is_refused_for_{kind}"), move |t| {
+            t.drop_namespace(kind);
+            t.push("/linux/namespaces", json!({"type": kind, "path": format!("/proc/self/ns/{other}")}));
+            t.run_refused()?;
+            Ok(())
+        });
     }
     for kind in ["network", "ipc", "pid"] {
-        group.add(
-            format!("a_path_that_does_not_exist_is_refused_for_{kind}"),
-            move |t| {
-                t.drop_namespace(kind);
-                t.push(
-                    "/linux/namespaces",
-                    json!({"type": kind, "path": "/no/such/namespace"}),
-                );
-                t.run_refused()?;
-                Ok(())
-            },
-        );
+        group.add(format!("a_path_that_does_not_exist_is_refused_for_{kind}"), move |t| {
+            t.drop_namespace(kind);
+            t.push("/linux/namespaces", json!({"type": kind, "path": "/no/such/namespace"}));
+            t.run_refused()?;
+            Ok(())
+        });
     }
     group.add("a_path_that_is_no_namespace_is_refused", |t| {
         t.drop_namespace("network");
-        t.push(
-            "/linux/namespaces",
-            json!({"type": "network", "path": "/etc/passwd"}),
-        );
+        t.push("/linux/namespaces", json!({"type": "network", "path": "/etc/passwd"}));
         t.run_refused()?;
         Ok(())
     });
@@ -294,17 +230,14 @@ fn refused(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
-    group.add(
-        "a_user_namespace_path_that_does_not_exist_is_refused",
-        |t| {
-            t.push(
-                "/linux/namespaces",
-                json!({"type": "user", "path": "/no/such/namespace"}),
-            );
-            t.run_refused()?;
-            Ok(())
-        },
-    );
+}
+
+fn refused_user(group: &mut Group) {
+    group.add("a_user_namespace_path_that_does_not_exist_is_refused", |t| {
+        t.push("/linux/namespaces", json!({"type": "user", "path": "/no/such/namespace"}));
+        t.run_refused()?;
+        Ok(())
+    });
 }
 
 fn user(group: &mut Group) {
@@ -312,10 +245,7 @@ fn user(group: &mut Group) {
     group.add("a_user_namespace_has_the_configured_maps", |t| {
         t.use_user_namespace()?;
         let out = t.run_sh("cat /proc/self/uid_map /proc/self/gid_map; id -u")?;
-        let lines: Vec<Vec<&str>> = out
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
+        let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
         equal!(lines[0], ["0", "100000", "65536"], "uid_map");
         equal!(lines[1], ["0", "100000", "65536"], "gid_map");
         equal!(lines[2], ["0"], "uid inside");
@@ -333,11 +263,7 @@ fn user(group: &mut Group) {
         use std::os::unix::fs::MetadataExt;
         t.use_user_namespace()?;
         t.run_sh("touch /out/made")?;
-        equal!(
-            fs::metadata(t.rootfs().join("out/made"))?.uid(),
-            100_000,
-            "owner on the host"
-        );
+        equal!(fs::metadata(t.rootfs().join("out/made"))?.uid(), 100_000, "owner on the host");
         Ok(())
     });
     group.add("another_user_inside_is_mapped_too", |t| {
@@ -345,11 +271,7 @@ fn user(group: &mut Group) {
         t.use_user_namespace()?;
         t.set("/process/user", json!({"uid": 1000, "gid": 1000}));
         t.run_sh("touch /out/made")?;
-        equal!(
-            fs::metadata(t.rootfs().join("out/made"))?.uid(),
-            101_000,
-            "owner on the host"
-        );
+        equal!(fs::metadata(t.rootfs().join("out/made"))?.uid(), 101_000, "owner on the host");
         Ok(())
     });
     group.add("the_container_process_has_host_ids_outside", |t| {
@@ -357,20 +279,15 @@ fn user(group: &mut Group) {
         t.sleeper()?;
         let pid = t.pid()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        ensure!(
-            crate::trial::status_field(&status, "Uid")?.starts_with("100000"),
-            "{status}"
-        );
+        ensure!(crate::trial::status_field(&status, "Uid")?.starts_with("100000"), "{status}");
         Ok(())
     });
+}
+
+fn user_ids(group: &mut Group) {
     group.add("default_devices_work_in_a_user_namespace", |t| {
         t.use_user_namespace()?;
-        equal!(
-            t.run_sh("echo x > /dev/null && head -c 1 /dev/zero | wc -c")?
-                .trim(),
-            "1",
-            "bytes of /dev/zero"
-        );
+        equal!(t.run_sh("echo x > /dev/null && head -c 1 /dev/zero | wc -c")?.trim(), "1", "bytes of /dev/zero");
         Ok(())
     });
     group.add("a_user_id_without_a_mapping_is_refused", |t| {
@@ -383,17 +300,12 @@ fn user(group: &mut Group) {
         t.use_user_namespace()?;
         t.sleeper()?;
         let pid = t.pid()?;
-        let wanted = fs::read_link(format!("/proc/{pid}/ns/user"))?
-            .display()
-            .to_string();
+        let wanted = fs::read_link(format!("/proc/{pid}/ns/user"))?.display().to_string();
         t.switch_id("trial-2");
         t.drop_namespace("user");
         t.remove("/linux/uidMappings");
         t.remove("/linux/gidMappings");
-        t.push(
-            "/linux/namespaces",
-            json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}),
-        );
+        t.push("/linux/namespaces", json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
         equal!(in_container(t, "user")?, wanted, "user namespace");
         Ok(())
     });
@@ -401,33 +313,21 @@ fn user(group: &mut Group) {
 
 fn time(group: &mut Group) {
     group.citing("config-linux.md#offset-for-time-namespace");
-    let why = "neither runc 1.1.5 nor crun 1.8.1 accepts a time namespace here; config-linux.md#namespaces lists `time`";
+    let why =
+        "neither runc 1.1.5 nor crun 1.8.1 accepts a time namespace here; config-linux.md#namespaces lists `time`";
     group.add_beyond_peers(why, "a_new_time_namespace_is_made", |t| {
         t.push("/linux/namespaces", json!({"type": "time"}));
-        ensure!(
-            in_container(t, "time")? != own("time")?,
-            "the container is in the runtime's time namespace"
-        );
+        ensure!(in_container(t, "time")? != own("time")?, "the container is in the runtime's time namespace");
         Ok(())
     });
     for (clock, seconds) in [("boottime", 100_000), ("monotonic", 200_000)] {
         group.add_beyond_peers(why, format!("the_{clock}_offset_is_set"), move |t| {
             t.push("/linux/namespaces", json!({"type": "time"}));
-            t.set(
-                &format!("/linux/timeOffsets/{clock}"),
-                json!({"secs": seconds, "nanosecs": 5}),
-            );
+            t.set(&format!("/linux/timeOffsets/{clock}"), json!({"secs": seconds, "nanosecs": 5}));
             let out = t.run_sh("cat /proc/self/timens_offsets")?;
-            let found = out
-                .lines()
-                .find(|line| line.starts_with(clock))
-                .unwrap_or_default();
+            let found = out.lines().find(|line| line.starts_with(clock)).unwrap_or_default();
             let words: Vec<&str> = found.split_whitespace().collect();
-            equal!(
-                words,
-                [clock, &seconds.to_string(), "5"],
-                "line of timens_offsets"
-            );
+            equal!(words, [clock, &seconds.to_string(), "5"], "line of timens_offsets");
             Ok(())
         });
     }

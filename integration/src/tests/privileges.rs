@@ -1,4 +1,4 @@
-//! config.md#linux-process: capabilities, limits, no_new_privs, scheduling, LSM labels.
+//! config.md#linux-process: capabilities, no_new_privs, scheduling, LSM labels.
 
 use serde_json::json;
 
@@ -23,34 +23,17 @@ const CAPABILITIES: &[(&str, u32)] = &[
     ("CAP_BPF", 39),
     ("CAP_CHECKPOINT_RESTORE", 40),
 ];
-/// Types and the row of /proc/PID/limits, see getrlimit(2) and proc_pid_limits(5).
-const LIMITS: &[(&str, &str)] = &[
-    ("RLIMIT_AS", "Max address space"),
-    ("RLIMIT_CORE", "Max core file size"),
-    ("RLIMIT_CPU", "Max cpu time"),
-    ("RLIMIT_DATA", "Max data size"),
-    ("RLIMIT_FSIZE", "Max file size"),
-    ("RLIMIT_LOCKS", "Max file locks"),
-    ("RLIMIT_MEMLOCK", "Max locked memory"),
-    ("RLIMIT_MSGQUEUE", "Max msgqueue size"),
-    ("RLIMIT_NICE", "Max nice priority"),
-    ("RLIMIT_NOFILE", "Max open files"),
-    ("RLIMIT_NPROC", "Max processes"),
-    ("RLIMIT_RSS", "Max resident set"),
-    ("RLIMIT_RTPRIO", "Max realtime priority"),
-    ("RLIMIT_RTTIME", "Max realtime timeout"),
-    ("RLIMIT_SIGPENDING", "Max pending signals"),
-    ("RLIMIT_STACK", "Max stack size"),
-];
+const NEWER_THAN_PEERS: &str = "process.scheduler and ioPriority came with runtime-spec 1.1 and 1.2, after runc 1.1.5 and crun 1.8.1; config.md#linux-process";
 
 pub fn group() -> Group {
     let mut group = Group::new("privileges", "config.md#linux-process");
     capabilities(&mut group);
+    capability_warnings(&mut group);
     no_new_privileges(&mut group);
-    limits(&mut group);
-    oom(&mut group);
     labels(&mut group);
     scheduling(&mut group);
+    io_priority(&mut group);
+    exec_affinity(&mut group);
     group
 }
 
@@ -74,14 +57,11 @@ fn capabilities(group: &mut Group) {
         });
     }
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        group.add(
-            format!("without_capabilities_{}_is_empty", set.to_lowercase()),
-            move |t| {
-                t.set("/process/capabilities", json!({}));
-                equal!(set_of(t, set)?, 0, "{set}");
-                Ok(())
-            },
-        );
+        group.add(format!("without_capabilities_{}_is_empty", set.to_lowercase()), move |t| {
+            t.set("/process/capabilities", json!({}));
+            equal!(set_of(t, set)?, 0, "{set}");
+            Ok(())
+        });
     }
     group.add("the_five_sets_are_told_apart", |t| {
         let list = |names: &[&str]| json!(names);
@@ -106,37 +86,29 @@ fn capabilities(group: &mut Group) {
         Ok(())
     });
     group.add("the_bounding_set_is_a_ceiling_for_root", |t| {
-        t.set(
-            "/process/capabilities",
-            json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]}),
-        );
+        t.set("/process/capabilities", json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]}));
         t.set("/process/noNewPrivileges", json!(false));
         // uid 0 gains at execve whatever the bounding set lets through, capabilities(7).
-        equal!(
-            set_of(t, "CapEff")?,
-            1 | 1 << 5,
-            "effective set of root after execve"
-        );
+        equal!(set_of(t, "CapEff")?, 1 | 1 << 5, "effective set of root after execve");
         Ok(())
     });
+}
+
+fn capability_warnings(group: &mut Group) {
     group.add("an_unknown_capability_is_only_a_warning", |t| {
         t.capabilities(&["CAP_KILL", "CAP_NO_SUCH_THING"]);
         equal!(set_of(t, "CapEff")?, 1 << 5, "effective set");
         Ok(())
     });
     let why = "both peers pass capset's EPERM on; config.md#linux-process: `cannot be granted otherwise MUST be logged as a warning`";
-    group.add_beyond_peers(
-        why,
-        "a_capability_that_the_caller_lacks_is_only_a_warning",
-        |t| {
-            if has_capability(CAP_SYS_RESOURCE) {
-                return skip("requires a caller without CAP_SYS_RESOURCE");
-            }
-            t.capabilities(&["CAP_KILL", "CAP_SYS_RESOURCE"]);
-            equal!(set_of(t, "CapBnd")?, 1 << 5, "bounding set");
-            Ok(())
-        },
-    );
+    group.add_beyond_peers(why, "a_capability_that_the_caller_lacks_is_only_a_warning", |t| {
+        if has_capability(CAP_SYS_RESOURCE) {
+            return skip("requires a caller without CAP_SYS_RESOURCE");
+        }
+        t.capabilities(&["CAP_KILL", "CAP_SYS_RESOURCE"]);
+        equal!(set_of(t, "CapBnd")?, 1 << 5, "bounding set");
+        Ok(())
+    });
     group.add("an_ambient_capability_that_is_not_inheritable_is_not_granted", |t| {
         t.set("/process/capabilities", json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]}));
         t.sh("cat /proc/self/status");
@@ -154,11 +126,7 @@ fn no_new_privileges(group: &mut Group) {
         group.add(format!("no_new_privileges_{wanted}"), move |t| {
             t.set("/process/noNewPrivileges", json!(wanted));
             let out = t.run_sh("cat /proc/self/status")?;
-            equal!(
-                status_field(&out, "NoNewPrivs")?,
-                if wanted { "1" } else { "0" },
-                "NoNewPrivs"
-            );
+            equal!(status_field(&out, "NoNewPrivs")?, if wanted { "1" } else { "0" }, "NoNewPrivs");
             Ok(())
         });
     }
@@ -170,174 +138,10 @@ fn no_new_privileges(group: &mut Group) {
     });
 }
 
-fn limit_row(t: &mut Trial, row: &str) -> Outcome<(String, String)> {
-    let out = t.run_sh("cat /proc/self/limits")?;
-    let line = out
-        .lines()
-        .find_map(|line| line.strip_prefix(row))
-        .unwrap_or_default();
-    let mut words = line.split_whitespace().map(str::to_string);
-    Ok((
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    ))
-}
-
-fn limits(group: &mut Group) {
-    group.citing("config.md#posix-process");
-    for (name, row) in LIMITS {
-        group.add(format!("{}_is_set", name.to_lowercase()), move |t| {
-            let current = std::fs::read_to_string("/proc/self/limits")?;
-            let line = current
-                .lines()
-                .find_map(|line| line.strip_prefix(row))
-                .unwrap_or_default();
-            let hard = line.split_whitespace().nth(1).unwrap_or_default();
-            let ceiling = if hard == "unlimited" {
-                u64::MAX
-            } else {
-                hard.parse()?
-            };
-            // Lower than what this machine allows, and enough for a shell to live.
-            let value = ceiling.min(1 << 30);
-            t.set(
-                "/process/rlimits",
-                json!([{"type": name, "soft": value - value / 4, "hard": value}]),
-            );
-            equal!(
-                limit_row(t, row)?,
-                ((value - value / 4).to_string(), value.to_string()),
-                "{name}"
-            );
-            Ok(())
-        });
-    }
-    group.add("rlimit_unlimited_is_understood", |t| {
-        let current = std::fs::read_to_string("/proc/self/limits")?;
-        if !current
-            .lines()
-            .any(|line| line.starts_with("Max cpu time") && line.matches("unlimited").count() == 2)
-        {
-            return skip("requires an unlimited RLIMIT_CPU");
-        }
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_CPU", "soft": u64::MAX, "hard": u64::MAX}]),
-        );
-        equal!(
-            limit_row(t, "Max cpu time")?,
-            ("unlimited".into(), "unlimited".into()),
-            "RLIMIT_CPU"
-        );
-        Ok(())
-    });
-    group.add("several_rlimits_are_set_together", |t| {
-        t.set(
-            "/process/rlimits",
-            json!([
-                {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
-                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-                {"type": "RLIMIT_NPROC", "soft": 500, "hard": 600},
-            ]),
-        );
-        let out = t.run_sh("ulimit -Sn; ulimit -Hn; ulimit -c")?;
-        equal!(out, "100\n200\n0\n", "limits");
-        Ok(())
-    });
-    group.add("without_rlimits_those_of_the_caller_are_kept", |t| {
-        t.remove("/process/rlimits");
-        t.sh("ulimit -Sn; ulimit -Hn");
-        t.write_config()?;
-        let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        let done = t
-            .call_after("ulimit -n 777", &["run", "--bundle", &bundle, &id])
-            .go()?
-            .ok()?;
-        equal!(done.stdout, "777\n777\n", "limits");
-        Ok(())
-    });
-    group.add("an_unknown_rlimit_is_refused", |t| {
-        t.push(
-            "/process/rlimits",
-            json!({"type": "RLIMIT_NO_SUCH_THING", "soft": 1, "hard": 1}),
-        );
-        t.run_refused()?;
-        Ok(())
-    });
-    let why = "both peers accept it; config.md#posix-process: duplicated entries, `the runtime MUST generate an error`";
-    group.add_beyond_peers(why, "a_duplicated_rlimit_is_refused", |t| {
-        t.push(
-            "/process/rlimits",
-            json!({"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}),
-        );
-        t.run_refused()?;
-        Ok(())
-    });
-    group.add("a_soft_limit_above_the_hard_one_is_refused", |t| {
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_NOFILE", "soft": 200, "hard": 100}]),
-        );
-        t.run_refused()?;
-        Ok(())
-    });
-    group.add("a_limit_that_may_not_be_raised_is_refused", |t| {
-        if has_capability(CAP_SYS_RESOURCE) {
-            return skip("requires a caller without CAP_SYS_RESOURCE");
-        }
-        t.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_NOFILE", "soft": 500, "hard": 500}]),
-        );
-        t.sh("echo payload-has-run");
-        t.write_config()?;
-        let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        t.call_after("ulimit -n 200", &["run", "--bundle", &bundle, &id])
-            .go()?
-            .refused()?;
-        Ok(())
-    });
-}
-
-fn oom(group: &mut Group) {
-    group.citing("config.md#linux-process");
-    for value in [0, 100, 1000] {
-        group.add(format!("oom_score_adj_{value}_is_set"), move |t| {
-            t.set("/process/oomScoreAdj", json!(value));
-            equal!(
-                t.run_sh("cat /proc/self/oom_score_adj")?,
-                format!("{value}\n"),
-                "oom_score_adj"
-            );
-            Ok(())
-        });
-    }
-    group.add("oom_score_adj_is_left_alone_when_not_set", |t| {
-        t.sh("cat /proc/self/oom_score_adj");
-        t.write_config()?;
-        let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
-        let done = t
-            .call_after(
-                "echo 321 > /proc/self/oom_score_adj",
-                &["run", "--bundle", &bundle, &id],
-            )
-            .go()?
-            .ok()?;
-        equal!(done.stdout, "321\n", "oom_score_adj");
-        Ok(())
-    });
-    group.add("an_oom_score_adj_out_of_range_is_refused", |t| {
-        t.set("/process/oomScoreAdj", json!(5000));
-        t.run_refused()?;
-        Ok(())
-    });
-}
-
 fn labels(group: &mut Group) {
     group.citing("runtime.md#create");
     group.add("an_apparmor_profile_without_apparmor_is_refused", |t| {
-        let enabled =
-            std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         if enabled.starts_with('Y') {
             return skip("requires a kernel without active AppArmor");
         }
@@ -349,10 +153,7 @@ fn labels(group: &mut Group) {
         if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
             return skip("requires a kernel without active SELinux");
         }
-        t.set(
-            "/process/selinuxLabel",
-            json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675"),
-        );
+        t.set("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675"));
         t.run_refused()?;
         Ok(())
     });
@@ -360,10 +161,7 @@ fn labels(group: &mut Group) {
         if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
             return skip("requires a kernel without active SELinux");
         }
-        t.set(
-            "/linux/mountLabel",
-            json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"),
-        );
+        t.set("/linux/mountLabel", json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"));
         t.run_refused()?;
         Ok(())
     });
@@ -378,59 +176,35 @@ fn labels(group: &mut Group) {
 
 fn scheduling(group: &mut Group) {
     group.citing("config.md#linux-process");
-    let why = "process.scheduler and ioPriority came with runtime-spec 1.1 and 1.2, after runc 1.1.5 and crun 1.8.1; config.md#linux-process";
-    for (policy, number) in [
-        ("SCHED_OTHER", "0"),
-        ("SCHED_BATCH", "3"),
-        ("SCHED_IDLE", "5"),
-    ] {
+    for (policy, number) in [("SCHED_OTHER", "0"), ("SCHED_BATCH", "3"), ("SCHED_IDLE", "5")] {
         let body = move |t: &mut Trial| -> Outcome {
             t.set("/process/scheduler", json!({"policy": policy}));
-            equal!(
-                scheduling_of(t, "1")?.policy,
-                number,
-                "policy, see sched(7)"
-            );
+            equal!(scheduling_of(t, "1")?.policy, number, "policy, see sched(7)");
             Ok(())
         };
         let name = policy.to_lowercase();
-        if number == "0" {
-            group.add(name, body)
-        } else {
-            group.add_beyond_peers(why, name, body)
-        }
+        if number == "0" { group.add(name, body) } else { group.add_beyond_peers(NEWER_THAN_PEERS, name, body) }
     }
     for (policy, number) in [("SCHED_FIFO", "1"), ("SCHED_RR", "2")] {
-        group.add_beyond_peers(
-            why,
-            format!("{}_with_a_priority", policy.to_lowercase()),
-            move |t| {
-                if !has_capability(CAP_SYS_NICE) {
-                    return skip("requires CAP_SYS_NICE");
-                }
-                t.set(
-                    "/process/scheduler",
-                    json!({"policy": policy, "priority": 7}),
-                );
-                let found = scheduling_of(t, "1")?;
-                equal!(
-                    (found.policy.as_str(), found.priority.as_str()),
-                    (number, "7"),
-                    "policy and priority"
-                );
-                Ok(())
-            },
-        );
+        group.add_beyond_peers(NEWER_THAN_PEERS, format!("{}_with_a_priority", policy.to_lowercase()), move |t| {
+            if !has_capability(CAP_SYS_NICE) {
+                return skip("requires CAP_SYS_NICE");
+            }
+            t.set("/process/scheduler", json!({"policy": policy, "priority": 7}));
+            let found = scheduling_of(t, "1")?;
+            equal!((found.policy.as_str(), found.priority.as_str()), (number, "7"), "policy and priority");
+            Ok(())
+        });
     }
-    group.add_beyond_peers(why, "scheduler_nice_is_set", |t| {
-        t.set(
-            "/process/scheduler",
-            json!({"policy": "SCHED_OTHER", "nice": 5}),
-        );
+    group.add_beyond_peers(NEWER_THAN_PEERS, "scheduler_nice_is_set", |t| {
+        t.set("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 5}));
         equal!(scheduling_of(t, "1")?.nice, "5", "nice value");
         Ok(())
     });
-    group.add_beyond_peers(why, "scheduler_reset_on_fork_is_set", |t| {
+}
+
+fn io_priority(group: &mut Group) {
+    group.add_beyond_peers(NEWER_THAN_PEERS, "scheduler_reset_on_fork_is_set", |t| {
         if !has_capability(CAP_SYS_NICE) {
             return skip("requires CAP_SYS_NICE");
         }
@@ -442,7 +216,7 @@ fn scheduling(group: &mut Group) {
         equal!(scheduling_of(t, "self")?.policy, "0", "policy of its child");
         Ok(())
     });
-    group.add_beyond_peers(why, "an_unknown_scheduler_policy_is_refused", |t| {
+    group.add_beyond_peers(NEWER_THAN_PEERS, "an_unknown_scheduler_policy_is_refused", |t| {
         t.set("/process/scheduler", json!({"policy": "SCHED_NO_SUCH"}));
         t.run_refused()?;
         Ok(())
@@ -452,40 +226,26 @@ fn scheduling(group: &mut Group) {
         ("IOPRIO_CLASS_IDLE", 0, "idle"),
         ("IOPRIO_CLASS_RT", 6, "realtime: prio 6"),
     ] {
-        group.add_beyond_peers(
-            why,
-            format!("io_priority_{}", class[13..].to_lowercase()),
-            move |t| {
-                t.set(
-                    "/process/ioPriority",
-                    json!({"class": class, "priority": priority}),
-                );
-                let out = t.run_sh("ionice -p $$")?;
-                ensure!(out.contains(shown), "{out}");
-                Ok(())
-            },
-        );
+        group.add_beyond_peers(NEWER_THAN_PEERS, format!("io_priority_{}", class[13..].to_lowercase()), move |t| {
+            t.set("/process/ioPriority", json!({"class": class, "priority": priority}));
+            let out = t.run_sh("ionice -p $$")?;
+            ensure!(out.contains(shown), "{out}");
+            Ok(())
+        });
     }
-    group.add_beyond_peers(why, "an_unknown_io_priority_class_is_refused", |t| {
-        t.set(
-            "/process/ioPriority",
-            json!({"class": "IOPRIO_CLASS_NO_SUCH", "priority": 1}),
-        );
+    group.add_beyond_peers(NEWER_THAN_PEERS, "an_unknown_io_priority_class_is_refused", |t| {
+        t.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_NO_SUCH", "priority": 1}));
         t.run_refused()?;
         Ok(())
     });
+}
+
+fn exec_affinity(group: &mut Group) {
     group.add("exec_cpu_affinity_does_not_touch_the_first_process", |t| {
-        t.set(
-            "/process/execCPUAffinity",
-            json!({"initial": "0", "final": "0"}),
-        );
+        t.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"}));
         let own = std::fs::read_to_string("/proc/self/status")?;
         let out = t.run_sh("cat /proc/self/status")?;
-        equal!(
-            status_field(&out, "Cpus_allowed_list")?,
-            status_field(&own, "Cpus_allowed_list")?,
-            "CPUs of init"
-        );
+        equal!(status_field(&out, "Cpus_allowed_list")?, status_field(&own, "Cpus_allowed_list")?, "CPUs of init");
         Ok(())
     });
 }
@@ -501,9 +261,5 @@ fn scheduling_of(t: &mut Trial, process: &str) -> Outcome<Scheduling> {
     let out = t.run_sh(&format!("cat /proc/{process}/stat; true"))?;
     let words: Vec<&str> = out.split_whitespace().collect();
     let field = |number: usize| words.get(number - 1).unwrap_or(&"").to_string();
-    Ok(Scheduling {
-        nice: field(19),
-        priority: field(40),
-        policy: field(41),
-    })
+    Ok(Scheduling { nice: field(19), priority: field(40), policy: field(41) })
 }

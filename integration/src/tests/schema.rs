@@ -24,6 +24,7 @@ const BAD_JSON: &str = include_str!("../../data/schema/bad/invalid-json.json");
 pub fn group() -> Group {
     let mut group = Group::new("schema", "config.md");
     good(&mut group);
+    good_devices(&mut group);
     bad(&mut group);
     group
 }
@@ -32,14 +33,8 @@ pub fn group() -> Group {
 fn confine(t: &mut Trial) {
     let path = format!("{}/{}", t.cgroup_base(), t.id);
     t.set("/linux/cgroupsPath", json!(path));
-    t.set(
-        "/linux/namespaces",
-        json!([{"type": "pid"}, {"type": "mount"}]),
-    );
-    t.set(
-        "/mounts",
-        json!([{"destination": "/proc", "type": "proc", "source": "proc"}]),
-    );
+    t.set("/linux/namespaces", json!([{"type": "pid"}, {"type": "mount"}]));
+    t.set("/mounts", json!([{"destination": "/proc", "type": "proc", "source": "proc"}]));
 }
 
 fn good(group: &mut Group) {
@@ -52,10 +47,7 @@ fn good(group: &mut Group) {
     group.add("minimal_with_a_process_runs", |t| {
         t.config = serde_json::from_str(MINIMAL)?;
         confine(t);
-        t.set(
-            "/process",
-            json!({"cwd": "/", "user": {"uid": 0, "gid": 0}}),
-        );
+        t.set("/process", json!({"cwd": "/", "user": {"uid": 0, "gid": 0}}));
         equal!(t.run_sh("echo here")?, "here\n", "output");
         Ok(())
     });
@@ -93,6 +85,9 @@ fn good(group: &mut Group) {
         );
         Ok(())
     });
+}
+
+fn good_devices(group: &mut Group) {
     group.add_beyond_peers(
         "linux.netDevices is new in runtime-spec 1.3.0; config-linux.md#network-devices",
         "the_good_net_devices_are_moved",
@@ -100,16 +95,7 @@ fn good(group: &mut Group) {
             let file: Value = serde_json::from_str(GOOD_NET_DEVICE)?;
             for name in ["eth0", "ens4", "ens5"] {
                 let status = Command::new("ip")
-                    .args([
-                        "link",
-                        "add",
-                        name,
-                        "type",
-                        "veth",
-                        "peer",
-                        "name",
-                        &format!("peer-{name}"),
-                    ])
+                    .args(["link", "add", name, "type", "veth", "peer", "name", &format!("peer-{name}")])
                     .status();
                 if !status.is_ok_and(|status| status.success()) {
                     return skip("requires iproute2 and veth devices");
@@ -119,27 +105,17 @@ fn good(group: &mut Group) {
             let out = t.run_sh("ls /sys/class/net")?;
             let mut names: Vec<&str> = out.split_whitespace().collect();
             names.sort_unstable();
-            equal!(
-                names,
-                ["container_eth0", "ens4", "ens5", "lo"],
-                "interfaces"
-            );
+            equal!(names, ["container_eth0", "ens4", "ens5", "lo"], "interfaces");
             Ok(())
         },
     );
     group.add("the_good_rdma_limits_are_parsed", |t| {
-        let controllers =
-            fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-        if !controllers.contains("rdma")
-            || !std::path::Path::new("/sys/class/infiniband/mlx5_1").exists()
-        {
+        let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+        if !controllers.contains("rdma") || !std::path::Path::new("/sys/class/infiniband/mlx5_1").exists() {
             return skip("requires controller rdma and the devices mlx5_1, mlx4_0 and rxe3");
         }
         let file: Value = serde_json::from_str(GOOD_RDMA)?;
-        t.set(
-            "/linux/resources/rdma",
-            file["linux"]["resources"]["rdma"].clone(),
-        );
+        t.set("/linux/resources/rdma", file["linux"]["resources"]["rdma"].clone());
         t.run_sh("true")?;
         Ok(())
     });
@@ -153,12 +129,8 @@ fn refuse(t: &mut Trial, text: &str, pointer: &str) -> Outcome {
 }
 
 fn bad(group: &mut Group) {
-    group.add("the_bad_huge_page_size_is_refused", |t| {
-        refuse(t, BAD_HUGE_PAGE, "/linux/resources/hugepageLimits")
-    });
-    group.add("the_bad_rdma_handles_are_refused", |t| {
-        refuse(t, BAD_RDMA, "/linux/resources/rdma")
-    });
+    group.add("the_bad_huge_page_size_is_refused", |t| refuse(t, BAD_HUGE_PAGE, "/linux/resources/hugepageLimits"));
+    group.add("the_bad_rdma_handles_are_refused", |t| refuse(t, BAD_RDMA, "/linux/resources/rdma"));
     group.add_beyond_peers(
         "linux.netDevices is new in runtime-spec 1.3.0; config-linux.md#network-devices: name is a string",
         "the_bad_net_device_name_is_refused",
@@ -167,9 +139,7 @@ fn bad(group: &mut Group) {
     group.add("the_invalid_json_is_refused", |t| {
         fs::write(t.bundle.join("config.json"), BAD_JSON)?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        t.call(&["create", "--bundle", &bundle, &id])
-            .go()?
-            .refused()?;
+        t.call(&["create", "--bundle", &bundle, &id]).go()?.refused()?;
         t.expect_unknown()
     });
 }

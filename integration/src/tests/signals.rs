@@ -1,13 +1,12 @@
 //! kill: forms of a signal, states, --all; and what run forwards.
 
 use std::fs;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::case::{Group, Outcome};
-use crate::trial::Trial;
+use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
 /// Words for a signal, and its number on every Linux architecture but alpha, mips and sparc.
@@ -36,21 +35,18 @@ pub fn group() -> Group {
     let mut group = Group::new("signals", "runtime.md#kill");
     forms(&mut group);
     states(&mut group);
+    paused(&mut group);
     all(&mut group);
+    all_of_a_stopped_container(&mut group);
     forwarded(&mut group);
     group
 }
 
 /// A payload that notes the first signal it gets and exits.
 fn start_trapper(t: &mut Trial) -> Outcome {
-    let traps: Vec<String> = FORMS
-        .iter()
-        .map(|(_, number)| format!("trap 'echo {number} > /out/signal; exit 0' {number}"))
-        .collect();
-    t.sh(&format!(
-        "{}; echo ready > /out/ready; while :; do usleep 2000; done",
-        traps.join(";")
-    ));
+    let traps: Vec<String> =
+        FORMS.iter().map(|(_, number)| format!("trap 'echo {number} > /out/signal; exit 0' {number}")).collect();
+    t.sh(&format!("{}; echo ready > /out/ready; while :; do usleep 2000; done", traps.join(";")));
     t.create_started()?;
     t.wait_for_file(t.rootfs().join("out/ready"))?;
     Ok(())
@@ -58,19 +54,11 @@ fn start_trapper(t: &mut Trial) -> Outcome {
 
 fn forms(group: &mut Group) {
     for (word, number) in FORMS {
-        let kind = if word.starts_with(|c: char| c.is_ascii_digit()) {
-            "number"
-        } else {
-            "name"
-        };
+        let kind = if word.starts_with(|c: char| c.is_ascii_digit()) { "number" } else { "name" };
         group.add(format!("the_{kind}_{word}_is_delivered"), move |t| {
             start_trapper(t)?;
             t.kill(word)?.ok()?;
-            equal!(
-                t.wait_for_file(t.rootfs().join("out/signal"))?.trim(),
-                number.to_string(),
-                "signal that arrived"
-            );
+            equal!(t.wait_for_file(t.rootfs().join("out/signal"))?.trim(), number.to_string(), "signal that arrived");
             t.wait_for_status("stopped")
         });
     }
@@ -78,11 +66,7 @@ fn forms(group: &mut Group) {
         start_trapper(t)?;
         let id = t.id.clone();
         t.call(&["kill", &id]).go()?.ok()?;
-        equal!(
-            t.wait_for_file(t.rootfs().join("out/signal"))?.trim(),
-            "15",
-            "signal that arrived"
-        );
+        equal!(t.wait_for_file(t.rootfs().join("out/signal"))?.trim(), "15", "signal that arrived");
         Ok(())
     });
     for (name, word) in [
@@ -109,20 +93,14 @@ fn states(group: &mut Group) {
         Ok(())
     });
     for (word, number) in [("KILL", 9), ("9", 9), ("SIGKILL", 9)] {
-        group.add(
-            format!("a_running_container_is_ended_by_{word}"),
-            move |t| {
-                t.sleeper()?;
-                let pid = t.pid()?;
-                t.kill(word)?.ok()?;
-                t.wait_for_status("stopped")?;
-                ensure!(
-                    !Path::new(&format!("/proc/{pid}")).exists(),
-                    "process {pid} outlived signal {number}"
-                );
-                Ok(())
-            },
-        );
+        group.add(format!("a_running_container_is_ended_by_{word}"), move |t| {
+            t.sleeper()?;
+            let pid = t.pid()?;
+            t.kill(word)?.ok()?;
+            t.wait_for_status("stopped")?;
+            ensure!(!alive(pid), "process {pid} outlived signal {number}");
+            Ok(())
+        });
     }
     group.add("a_stopped_container_cannot_be_killed", |t| {
         t.create_started()?;
@@ -131,53 +109,33 @@ fn states(group: &mut Group) {
         Ok(())
     });
     group.citing("engine contract");
-    group.add(
-        "the_refusal_to_kill_a_stopped_container_is_worded_for_engines",
-        |t| {
-            t.create_started()?;
-            t.wait_for_status("stopped")?;
-            let done = t.kill("KILL")?.refused()?;
-            let known = [
-                "os: process already finished",
-                "container not running",
-                "no such process",
-                "does not exist",
-            ];
-            ensure!(
-                known.iter().any(|words| done.stderr.contains(words)),
-                "stderr: {}",
-                done.stderr
-            );
-            Ok(())
-        },
-    );
-    group.add(
-        "a_paused_container_dies_of_kill_after_resume_at_the_latest",
-        |t| {
-            t.sleeper()?;
-            let id = t.id.clone();
-            t.call(&["pause", &id]).go()?.ok()?;
-            t.kill("KILL")?.ok()?;
-            if t.status()? == "paused" {
-                t.call(&["resume", &id]).go()?;
-            }
-            t.wait_for_status("stopped")
-        },
-    );
+    group.add("the_refusal_to_kill_a_stopped_container_is_worded_for_engines", |t| {
+        t.create_started()?;
+        t.wait_for_status("stopped")?;
+        let done = t.kill("KILL")?.refused()?;
+        let known = ["os: process already finished", "container not running", "no such process", "does not exist"];
+        ensure!(known.iter().any(|words| done.stderr.contains(words)), "stderr: {}", done.stderr);
+        Ok(())
+    });
+}
+
+fn paused(group: &mut Group) {
+    group.add("a_paused_container_dies_of_kill_after_resume_at_the_latest", |t| {
+        t.sleeper()?;
+        let id = t.id.clone();
+        t.call(&["pause", &id]).go()?.ok()?;
+        t.kill("KILL")?.ok()?;
+        if t.status()? == "paused" {
+            t.call(&["resume", &id]).go()?;
+        }
+        t.wait_for_status("stopped")
+    });
 }
 
 fn all(group: &mut Group) {
     group.citing("engine contract");
-    for words in [
-        ["kill", "--all", "ID", "9"],
-        ["kill", "-a", "ID", "KILL"],
-        ["kill", "ID", "KILL", "--all"],
-    ] {
-        let name = words
-            .join("_")
-            .replace("--", "")
-            .replace('-', "")
-            .to_lowercase();
+    for words in [["kill", "--all", "ID", "9"], ["kill", "-a", "ID", "KILL"], ["kill", "ID", "KILL", "--all"]] {
+        let name = words.join("_").replace("--", "").replace('-', "").to_lowercase();
         group.add(format!("{name}_ends_every_process"), move |t| {
             t.drop_namespace("pid");
             t.sh("for i in 1 2 3; do sleep 1000 & echo $! >> /out/pids; done; echo ready > /out/ready; wait");
@@ -189,7 +147,7 @@ fn all(group: &mut Group) {
             t.wait_for_status("stopped")?;
             let pids = fs::read_to_string(t.rootfs().join("out/pids"))?;
             let gone = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
-                Ok(pids.split_whitespace().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()))
+                Ok(pids.split_whitespace().all(|pid| !alive(pid)))
             })?;
             ensure!(gone, "children outlived kill --all");
             Ok(())
@@ -214,19 +172,17 @@ fn all(group: &mut Group) {
         t.wait_for_file(t.rootfs().join("out/child"))?;
         Ok(())
     });
+}
+
+fn all_of_a_stopped_container(group: &mut Group) {
     group.add("kill_all_of_a_stopped_container_ends_what_is_left", |t| {
         t.drop_namespace("pid");
         t.sh("sleep 1000 & echo $! > /out/pid; exit 0");
         t.create_started()?;
         t.wait_for_status("stopped")?;
-        let (id, pid) = (
-            t.id.clone(),
-            fs::read_to_string(t.rootfs().join("out/pid"))?,
-        );
+        let (id, pid) = (t.id.clone(), fs::read_to_string(t.rootfs().join("out/pid"))?);
         t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
-        let gone = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || {
-            Ok(!Path::new(&format!("/proc/{}", pid.trim())).exists())
-        })?;
+        let gone = crate::call::eventually(t.limit(std::time::Duration::from_secs(2)), || Ok(!alive(pid.trim())))?;
         ensure!(gone, "process {} is still there", pid.trim());
         Ok(())
     });
@@ -234,17 +190,12 @@ fn all(group: &mut Group) {
 
 fn forwarded(group: &mut Group) {
     group.citing("engine contract");
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGQUIT,
-    ] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT] {
         group.add(format!("run_forwards_{}", signal.as_str().to_lowercase()), move |t| {
             let number = signal as i32;
-            t.sh(&format!("trap 'echo got > /out/signal; exit 3' {number}; echo ready > /out/ready; while :; do usleep 2000; done"));
+            t.sh(&format!(
+                "trap 'echo got > /out/signal; exit 3' {number}; echo ready > /out/ready; while :; do usleep 2000; done"
+            ));
             let live = t.spawn_run(&[])?;
             t.wait_for_file(t.rootfs().join("out/ready"))?;
             kill(Pid::from_raw(live.pid()), signal)?;
@@ -258,9 +209,7 @@ fn forwarded(group: &mut Group) {
         let live = t.spawn_run(&[])?;
         let limit = t.limit(std::time::Duration::from_secs(5));
         let id = t.id.clone();
-        crate::call::eventually(limit, || {
-            Ok(t.call(&["state", &id]).go()?.stdout.contains("running"))
-        })?;
+        crate::call::eventually(limit, || Ok(t.call(&["state", &id]).go()?.stdout.contains("running")))?;
         t.kill("KILL")?.ok()?;
         equal!(live.wait()?.code, Some(137), "exit status of run");
         Ok(())

@@ -22,9 +22,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub fn group() -> Group {
     let mut group = Group::new("terminal", "config.md#process");
     inside(&mut group);
+    typing(&mut group);
     socket(&mut group);
+    foreground(&mut group);
     exec(&mut group);
-    others(&mut group);
+    pidfds(&mut group);
+    notify(&mut group);
     group
 }
 
@@ -34,21 +37,8 @@ fn create_with_terminal(t: &mut Trial, script: &str) -> Outcome<(fs::File, Done)
     t.sh(script);
     t.write_config()?;
     let socket = DescriptorSocket::listen(&t.scratch.join("console.sock"))?;
-    let (id, bundle, path) = (
-        t.id.clone(),
-        t.bundle.display().to_string(),
-        socket.path.display().to_string(),
-    );
-    let live = t
-        .call(&[
-            "create",
-            "--bundle",
-            &bundle,
-            "--console-socket",
-            &path,
-            &id,
-        ])
-        .spawn()?;
+    let (id, bundle, path) = (t.id.clone(), t.bundle.display().to_string(), socket.path.display().to_string());
+    let live = t.call(&["create", "--bundle", &bundle, "--console-socket", &path, &id]).spawn()?;
     let master = socket.receive(t.limit(LIMIT));
     let done = live.wait()?.ok()?;
     Ok((master?, done))
@@ -59,51 +49,27 @@ fn on_terminal(t: &mut Trial, script: &str) -> Outcome<String> {
     let (mut master, _) = create_with_terminal(t, &format!("{script}; echo E''ND"))?;
     t.start()?;
     let text = read_until(&mut master, "END", t.limit(LIMIT))?;
-    Ok(text
-        .replace("\r\n", "\n")
-        .split("END")
-        .next()
-        .unwrap_or_default()
-        .to_string())
+    Ok(text.replace("\r\n", "\n").split("END").next().unwrap_or_default().to_string())
 }
 
 fn inside(group: &mut Group) {
     group.add("the_standard_streams_are_a_terminal", |t| {
-        equal!(
-            on_terminal(t, "for n in 0 1 2; do test -t $n && echo $n; done")?,
-            "0\n1\n2\n",
-            "terminals"
-        );
+        equal!(on_terminal(t, "for n in 0 1 2; do test -t $n && echo $n; done")?, "0\n1\n2\n", "terminals");
         Ok(())
     });
     group.add("the_terminal_is_of_the_containers_devpts", |t| {
         let text = on_terminal(t, "tty; ls /dev/pts")?;
-        ensure!(
-            text.starts_with("/dev/pts/0\n") || text.starts_with("/dev/console\n"),
-            "{text}"
-        );
-        ensure!(
-            text.lines()
-                .any(|line| line.split_whitespace().any(|word| word == "0")),
-            "no /dev/pts/0: {text}"
-        );
+        ensure!(text.starts_with("/dev/pts/0\n") || text.starts_with("/dev/console\n"), "{text}");
+        ensure!(text.lines().any(|line| line.split_whitespace().any(|word| word == "0")), "no /dev/pts/0: {text}");
         Ok(())
     });
     group.add("dev_tty_is_the_controlling_terminal", |t| {
-        equal!(
-            on_terminal(t, "echo through > /dev/tty")?,
-            "through\n",
-            "output"
-        );
+        equal!(on_terminal(t, "echo through > /dev/tty")?, "through\n", "output");
         Ok(())
     });
     group.citing("config-linux.md#default-devices");
     group.add("dev_console_is_the_terminal", |t| {
-        equal!(
-            on_terminal(t, "test -c /dev/console && echo through > /dev/console")?,
-            "through\n",
-            "output"
-        );
+        equal!(on_terminal(t, "test -c /dev/console && echo through > /dev/console")?, "through\n", "output");
         Ok(())
     });
     group.citing("config.md#process");
@@ -124,11 +90,12 @@ fn inside(group: &mut Group) {
         read_until(&mut master, "got-words", t.limit(LIMIT))?;
         Ok(())
     });
+}
+
+fn typing(group: &mut Group) {
     group.add("control_c_is_an_interrupt", |t| {
-        let (mut master, _) = create_with_terminal(
-            t,
-            "trap 'echo inter''rupted; exit' 2; echo rea''dy; while :; do usleep 2000; done",
-        )?;
+        let (mut master, _) =
+            create_with_terminal(t, "trap 'echo inter''rupted; exit' 2; echo rea''dy; while :; do usleep 2000; done")?;
         t.start()?;
         read_until(&mut master, "ready", t.limit(LIMIT))?;
         type_in(&mut master, "\u{3}")?;
@@ -137,11 +104,7 @@ fn inside(group: &mut Group) {
     });
     group.add("the_terminal_belongs_to_the_user", |t| {
         t.set("/process/user", json!({"uid": 1000, "gid": 1000}));
-        equal!(
-            on_terminal(t, "stat -L -c %u /proc/self/fd/0")?,
-            "1000\n",
-            "owner"
-        );
+        equal!(on_terminal(t, "stat -L -c %u /proc/self/fd/0")?, "1000\n", "owner");
         Ok(())
     });
     group.add("a_terminal_works_in_a_user_namespace", |t| {
@@ -167,8 +130,7 @@ fn socket(group: &mut Group) {
     });
     group.add("a_console_socket_that_does_not_exist_is_refused", |t| {
         t.set("/process/terminal", json!(true));
-        t.create_with(&["--console-socket", "/no/such/socket"])?
-            .refused()?;
+        t.create_with(&["--console-socket", "/no/such/socket"])?.refused()?;
         t.expect_unknown()
     });
     group.add("run_detached_uses_the_socket_too", |t| {
@@ -183,6 +145,9 @@ fn socket(group: &mut Group) {
         read_until(&mut master?, "on-terminal", t.limit(LIMIT))?;
         Ok(())
     });
+}
+
+fn foreground(group: &mut Group) {
     group.add("run_in_the_foreground_copies_its_own_terminal", |t| {
         t.set("/process/terminal", json!(true));
         t.sh("tty; echo on-ter''minal");
@@ -191,11 +156,7 @@ fn socket(group: &mut Group) {
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         let mut command = t.call(&["run", "--bundle", &bundle, &id]).command;
         let side = || -> Outcome<Stdio> { Ok(Stdio::from(pair.slave.try_clone()?)) };
-        let mut child = command
-            .stdin(side()?)
-            .stdout(side()?)
-            .stderr(side()?)
-            .spawn()?;
+        let mut child = command.stdin(side()?).stdout(side()?).stderr(side()?).spawn()?;
         let mut master = fs::File::from(pair.master);
         let text = read_until(&mut master, "on-terminal", t.limit(LIMIT));
         let ended = crate::call::eventually(t.limit(LIMIT), || Ok(child.try_wait()?.is_some()))?;
@@ -204,10 +165,7 @@ fn socket(group: &mut Group) {
             child.wait()?;
         }
         let text = text?;
-        ensure!(
-            text.contains("/dev/pts/") || text.contains("/dev/console"),
-            "{text}"
-        );
+        ensure!(text.contains("/dev/pts/") || text.contains("/dev/console"), "{text}");
         ensure!(ended, "run did not end with its payload");
         Ok(())
     });
@@ -216,31 +174,28 @@ fn socket(group: &mut Group) {
 fn exec(group: &mut Group) {
     group.citing("engine contract");
     for flag in ["--tty", "-t"] {
-        group.add(
-            format!("exec_{}_gives_a_terminal", flag.trim_start_matches('-')),
-            move |t| {
-                t.sleeper()?;
-                let socket = DescriptorSocket::listen(&t.scratch.join("console.sock"))?;
-                let (id, path) = (t.id.clone(), socket.path.display().to_string());
-                let live = t
-                    .call(&[
-                        "exec",
-                        flag,
-                        "-d",
-                        "--console-socket",
-                        &path,
-                        &id,
-                        "/bin/sh",
-                        "-c",
-                        "test -t 0 && echo on-ter''minal; sleep 999",
-                    ])
-                    .spawn()?;
-                let master = socket.receive(t.limit(LIMIT));
-                live.wait()?.ok()?;
-                read_until(&mut master?, "on-terminal", t.limit(LIMIT))?;
-                Ok(())
-            },
-        );
+        group.add(format!("exec_{}_gives_a_terminal", flag.trim_start_matches('-')), move |t| {
+            t.sleeper()?;
+            let socket = DescriptorSocket::listen(&t.scratch.join("console.sock"))?;
+            let (id, path) = (t.id.clone(), socket.path.display().to_string());
+            let live = t
+                .call(&[
+                    "exec",
+                    flag,
+                    "-d",
+                    "--console-socket",
+                    &path,
+                    &id,
+                    "/bin/sh",
+                    "-c",
+                    "test -t 0 && echo on-ter''minal; sleep 999",
+                ])
+                .spawn()?;
+            let master = socket.receive(t.limit(LIMIT));
+            live.wait()?.ok()?;
+            read_until(&mut master?, "on-terminal", t.limit(LIMIT))?;
+            Ok(())
+        });
     }
     group.add("exec_with_terminal_in_the_process_file", |t| {
         t.sleeper()?;
@@ -251,22 +206,8 @@ fn exec(group: &mut Group) {
         let file = t.scratch.join("process.json");
         fs::write(&file, serde_json::to_vec(&process)?)?;
         let socket = DescriptorSocket::listen(&t.scratch.join("console.sock"))?;
-        let (id, path, file) = (
-            t.id.clone(),
-            socket.path.display().to_string(),
-            file.display().to_string(),
-        );
-        let live = t
-            .call(&[
-                "exec",
-                "--detach",
-                "--process",
-                &file,
-                "--console-socket",
-                &path,
-                &id,
-            ])
-            .spawn()?;
+        let (id, path, file) = (t.id.clone(), socket.path.display().to_string(), file.display().to_string());
+        let live = t.call(&["exec", "--detach", "--process", &file, "--console-socket", &path, &id]).spawn()?;
         let master = socket.receive(t.limit(LIMIT));
         live.wait()?.ok()?;
         read_until(&mut master?, "41 99", t.limit(LIMIT))?;
@@ -274,21 +215,15 @@ fn exec(group: &mut Group) {
     });
 }
 
-fn others(group: &mut Group) {
+fn pidfds(group: &mut Group) {
     group.citing("engine contract");
     let why = "--pidfd-socket came with runc 1.2; engine contract: a pidfd of the process over SCM_RIGHTS";
     group.add_beyond_peers(why, "create_sends_a_pidfd", |t| {
         t.args(&["/bin/sleep", "1000"]);
         t.write_config()?;
         let socket = DescriptorSocket::listen(&t.scratch.join("pidfd.sock"))?;
-        let (id, bundle, path) = (
-            t.id.clone(),
-            t.bundle.display().to_string(),
-            socket.path.display().to_string(),
-        );
-        let live = t
-            .call(&["create", "--bundle", &bundle, "--pidfd-socket", &path, &id])
-            .spawn()?;
+        let (id, bundle, path) = (t.id.clone(), t.bundle.display().to_string(), socket.path.display().to_string());
+        let live = t.call(&["create", "--bundle", &bundle, "--pidfd-socket", &path, &id]).spawn()?;
         let pidfd = socket.receive(t.limit(LIMIT));
         live.wait()?.ok()?;
         pidfd_is_of(&pidfd?, t.pid()?)
@@ -296,24 +231,10 @@ fn others(group: &mut Group) {
     group.add_beyond_peers(why, "exec_sends_a_pidfd", |t| {
         t.sleeper()?;
         let socket = DescriptorSocket::listen(&t.scratch.join("pidfd.sock"))?;
-        let (id, path, file) = (
-            t.id.clone(),
-            socket.path.display().to_string(),
-            t.scratch.join("pid"),
-        );
+        let (id, path, file) = (t.id.clone(), socket.path.display().to_string(), t.scratch.join("pid"));
         let pid_file = file.display().to_string();
         let live = t
-            .call(&[
-                "exec",
-                "-d",
-                "--pid-file",
-                &pid_file,
-                "--pidfd-socket",
-                &path,
-                &id,
-                "/bin/sleep",
-                "999",
-            ])
+            .call(&["exec", "-d", "--pid-file", &pid_file, "--pidfd-socket", &path, &id, "/bin/sleep", "999"])
             .spawn()?;
         let pidfd = socket.receive(t.limit(LIMIT));
         live.wait()?.ok()?;
@@ -321,6 +242,9 @@ fn others(group: &mut Group) {
         pidfd_is_of(&pidfd?, pid)?;
         Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
     });
+}
+
+fn notify(group: &mut Group) {
     group.add("a_notify_socket_is_passed_in", |t| {
         let path = t.scratch.join("notify.sock");
         let receiver = UnixDatagram::bind(&path)?;
@@ -328,19 +252,9 @@ fn others(group: &mut Group) {
         t.sh("test -S \"$NOTIFY_SOCKET\" && echo socket > /out/seen");
         t.write_config()?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        t.call(&["create", "--bundle", &bundle, &id])
-            .env("NOTIFY_SOCKET", &path)
-            .go()?
-            .ok()?;
-        let live = t
-            .call(&["start", &id])
-            .env("NOTIFY_SOCKET", &path)
-            .spawn()?;
-        equal!(
-            t.wait_for_file(t.rootfs().join("out/seen"))?,
-            "socket\n",
-            "what NOTIFY_SOCKET names"
-        );
+        t.call(&["create", "--bundle", &bundle, &id]).env("NOTIFY_SOCKET", &path).go()?.ok()?;
+        let live = t.call(&["start", &id]).env("NOTIFY_SOCKET", &path).spawn()?;
+        equal!(t.wait_for_file(t.rootfs().join("out/seen"))?, "socket\n", "what NOTIFY_SOCKET names");
         // A payload that says nothing keeps a runtime that relays READY=1 waiting: end it.
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?;
@@ -355,16 +269,8 @@ fn others(group: &mut Group) {
 fn pidfd_is_of(pidfd: &fs::File, pid: i32) -> Outcome {
     use std::os::fd::AsRawFd;
     let mut text = String::new();
-    fs::File::open(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?
-        .read_to_string(&mut text)?;
-    let found = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Pid:"))
-        .map(str::trim);
-    equal!(
-        found,
-        Some(pid.to_string().as_str()),
-        "pid behind the descriptor"
-    );
+    fs::File::open(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?.read_to_string(&mut text)?;
+    let found = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+    equal!(found, Some(pid.to_string().as_str()), "pid behind the descriptor");
     Ok(())
 }

@@ -34,6 +34,10 @@ pub(super) fn check(report: &mut Report, config: &Config<'_>) {
         report.word("/linux/rootfsPropagation", words::ROOTFS_PROPAGATIONS, propagation);
     }
     covered_paths(report, linux);
+    for finding in linux.seccomp.iter().flat_map(xebec_seccomp::Profile::check) {
+        let what = format!("{} found, {} expected", finding.found, finding.expected);
+        report.find(format_args!("/linux/seccomp{}", finding.pointer), what);
+    }
     report.c_text("/linux/mountLabel", linux.mount_label.as_deref().unwrap_or_default());
     if let Some(personality) = &linux.personality {
         report.word("/linux/personality/domain", words::PERSONALITY_DOMAINS, &personality.domain);

@@ -1,0 +1,15 @@
+//! `xebec pause` and `xebec resume`.
+
+use xebec::Result;
+
+use super::args::{Global, One};
+use super::settings;
+
+pub fn run(global: &Global, args: &One) -> Result<u8> {
+    xebec::pause(&settings::root(global)?, &settings::id(&args.id)?).map(|()| 0)
+}
+
+/// Lets it go on.
+pub fn resume(global: &Global, args: &One) -> Result<u8> {
+    xebec::resume(&settings::root(global)?, &settings::id(&args.id)?).map(|()| 0)
+}

@@ -1,0 +1,45 @@
+//! Pause and resume: the two transitions between `running` and `paused`.
+//!
+//! They live with the state because the frozen cgroup is the state: nothing is written
+//! down. No lock is taken, so that a resume gets through to a pause that cannot finish.
+
+use std::path::Path;
+
+use crate::error::{Error, Kind, Result};
+
+use super::{Container, ContainerId, Status};
+
+/// Freezes a running container; returns when nothing in it runs any more.
+///
+/// A created one is refused: its init could not take the word of `start`.
+///
+/// # Errors
+/// It does not run, or its cgroup cannot be frozen (or not within ten seconds).
+pub fn pause(root: &Path, id: &ContainerId) -> Result<()> {
+    let container = Container::open(root, id)?;
+    let text = container.record_text()?;
+    let record = container.finished(&text)?;
+    match container.status(&record.cgroup)?.0 {
+        Status::Running => record.cgroup.freeze(),
+        // Engines know runc's words.
+        status => Err(wrong_state(&container, "container not running", status)),
+    }
+}
+
+/// Lets a paused container go on.
+///
+/// # Errors
+/// It is not paused.
+pub fn resume(root: &Path, id: &ContainerId) -> Result<()> {
+    let container = Container::open(root, id)?;
+    let text = container.record_text()?;
+    let record = container.finished(&text)?;
+    match container.status(&record.cgroup)?.0 {
+        Status::Paused => record.cgroup.thaw(),
+        status => Err(wrong_state(&container, "container not paused", status)),
+    }
+}
+
+fn wrong_state(container: &Container, words: &str, status: Status) -> Error {
+    Error::new(Kind::WrongState, container.item(), format!("{words}: it is {}", status.as_str()))
+}
