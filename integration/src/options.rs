@@ -87,7 +87,7 @@ fn parse_format(word: &str) -> Result<Format, String> {
     }
 }
 
-fn parse_view(word: &str) -> Result<View, String> {
+pub fn parse_view(word: &str) -> Result<View, String> {
     match word {
         "v2" => Ok(View::V2),
         "host" => Ok(View::Host),
@@ -103,7 +103,7 @@ fn parse_number(flag: &str, word: &str) -> Result<u32, String> {
 }
 
 /// A runtime is given as a path or as a name to look up in PATH.
-fn find_program(word: &str) -> Result<PathBuf, String> {
+pub fn find_program(word: &str) -> Result<PathBuf, String> {
     if word.contains('/') {
         return std::fs::canonicalize(word).map_err(|error| format!("{word}: {error}"));
     }
