@@ -64,6 +64,8 @@ pub struct Scene<'p> {
     /// Which candidate args[0] is.
     pub program: usize,
     pub cwd_as_user: bool,
+    /// The caller's.
+    pub umask: Mode,
 }
 
 /// The two fifos between the child and `start`.
@@ -129,8 +131,8 @@ fn prepare(scene: &mut Scene<'_>) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     process::close_all_but(&mut scene.keep)?;
     process::reset_signals()?;
-    // What is made has exactly the mode that is asked for; `Umask` or `FindProgram` ends this.
-    rustix::process::umask(Mode::empty());
+    // What is made has exactly the mode that is asked for; `Umask` ends this.
+    scene.umask = rustix::process::umask(Mode::empty());
     Ok(())
 }
 
@@ -166,7 +168,12 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
             wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
             wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
         }
-        Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
+        Step::CreateContainerHook(n) => {
+            rustix::process::umask(scene.umask);
+            let ran = run_hook(scene.create_container.get(*n), trouble);
+            rustix::process::umask(Mode::empty());
+            ran
+        }
         Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
         Step::Ready => become_ready(scene),
         Step::DropHandles => drop_handles(scene),
@@ -237,7 +244,7 @@ fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) ->
         Step::Rlimit { resource, soft, hard, .. } => settings::prlimit(*resource, *soft, *hard).during(Call::Prlimit),
         Step::StdioOwner { uid } => identity::own_stdio(*uid),
         Step::Umask(mask) => {
-            rustix::process::umask(Mode::from_raw_mode(*mask));
+            rustix::process::umask(mask.map_or(scene.umask, Mode::from_raw_mode));
             Ok(())
         }
         Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).during(Call::Prctl),

@@ -53,6 +53,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
+    /// What the parent writes to init's oom_score_adj, where init itself cannot.
+    pub oom_score_adj: Option<i32>,
     /// Host interfaces to move into the container's network namespace, with their names there.
     pub net_devices: Vec<(String, String)>,
     pub resctrl: Option<Resctrl>,
@@ -127,12 +129,14 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         notify::set_env(&mut exec.env);
     }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
+    let joins_user = namespaces.joins_user();
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
         namespaces,
         cgroup,
         steps,
+        oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
@@ -274,9 +278,7 @@ fn process(
         steps.push(identity::plan_rlimit(index, rlimit)?);
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
-    if let Some(umask) = process.user.umask {
-        steps.push(Step::Umask(umask));
-    }
+    steps.push(Step::Umask(process.user.umask));
     let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     if config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1") {

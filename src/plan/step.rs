@@ -125,7 +125,8 @@ pub enum Step {
     StdioOwner {
         uid: u32,
     },
-    Umask(u32),
+    /// umask(2): the configured one, or the caller's, which our own 0 has stood in for.
+    Umask(Option<u32>),
     NoNewPrivileges,
     /// chdir(2) with the rights of root; a failure is tried again as the user.
     Chdir(CString),

@@ -175,7 +175,8 @@ impl Step {
             Step::Personality(persona) => format!("personality {persona:#x}"),
             Step::Rlimit { name, soft, hard, .. } => format!("prlimit {name} {soft} {hard}"),
             Step::StdioOwner { uid } => format!("fchown terminals and pipes of 0, 1, 2 to {uid}"),
-            Step::Umask(mask) => format!("umask {mask:04o}"),
+            Step::Umask(Some(mask)) => format!("umask {mask:04o}"),
+            Step::Umask(None) => "umask of the caller".into(),
             Step::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
             Step::Chdir(path) => format!("chdir {}", text(path)),
             Step::CheckDirectory(_) => "getcwd must lie below the root".into(),
@@ -333,6 +334,9 @@ impl Plan {
         }
         for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
             lines.push(parent("linux.intelRdt", act));
+        }
+        if let Some(score) = self.oom_score_adj {
+            lines.push(parent("process.oomScoreAdj", format!("write oom_score_adj {score}")));
         }
         for (host, inside) in &self.net_devices {
             lines.push(parent(

@@ -153,7 +153,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) ->
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;
     let container = Container::claim(&options.root, id)?;
-    let record = record(&config, bundle, id, &plan, &outside);
+    let record = record(&config, bundle, id, &plan, &outside, options);
     // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
     let claim = match plan.cgroup.claim() {
         Ok(claim) => claim,
@@ -216,6 +216,7 @@ fn record<'a>(
     id: &'a ContainerId,
     plan: &'a Plan,
     outside: &Outside,
+    options: &Options,
 ) -> Record<'a> {
     let created = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
     Record {
@@ -229,7 +230,7 @@ fn record<'a>(
         cgroup: plan.cgroup.record(),
         resctrl: outside.record(),
         own_pid_namespace: plan.namespaces.is_new("pid"),
-        has_process: config.process.is_some(),
+        no_new_keyring: options.no_new_keyring,
         poststart: config.hooks.poststart.clone(),
         poststop: config.hooks.poststop.clone(),
     }
@@ -358,6 +359,7 @@ fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, fifos: Option<&'p (Owne
         empty_dir: None,
         program: 0,
         cwd_as_user: false,
+        umask: Mode::empty(),
     })
 }
 

@@ -123,6 +123,10 @@ fn plan_again(container: &Container, record: &Record<'_>) -> Result<Plan> {
     let text = container.read("config.json")?.unwrap_or_default();
     let text = String::from_utf8(text).map_err(|_| Error::invalid(container.item(), "its config.json is not UTF-8"))?;
     let bundle = Bundle::from_text(record.bundle.to_string().into(), text);
-    let options = Options { notify_socket: notify::is_wanted(container).then(Default::default), ..Options::default() };
+    let options = Options {
+        notify_socket: notify::is_wanted(container).then(Default::default),
+        no_new_keyring: record.no_new_keyring,
+        ..Options::default()
+    };
     super::plan(&bundle.config()?, &bundle, &container.id, &options)
 }

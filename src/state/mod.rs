@@ -120,8 +120,9 @@ pub struct Record<'a> {
     pub resctrl: Option<resctrl::Record>,
     /// The container has a PID namespace of its own: with its init everything dies.
     pub own_pid_namespace: bool,
-    /// There is something to execute.
-    pub has_process: bool,
+    /// --no-new-keyring, which changes the plan.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -456,7 +457,7 @@ mod tests {
         let container = Container::claim(&root, &id).expect("free");
         container.write_new("state.json", b"{").expect("written");
         assert_eq!(Container::claim(&root, &id).expect_err("taken").kind(), Kind::Exists);
-        assert_eq!(ids(&root).expect("listed"), [id.clone()]);
+        assert_eq!(ids(&root).expect("listed"), std::slice::from_ref(&id));
         let text = container.record_text().expect("read");
         assert!(Container::parse(&text).is_none(), "half a record is none");
         container.remove().expect("removed");
