@@ -16,14 +16,19 @@ part_lint() {
         echo '1 passed, 0 failed'
 }
 part_unit() { cargo test --workspace --no-fail-fast --locked; }
-conformance() {
-    sh .ci/release.sh && cargo build --quiet --release --locked -p xebec-integration &&
-        target/release/xebec-integration --runtime target/dist/xebec "$@"
+integration() {
+    sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        target/debug/xebec-integration "$@" --runtime target/dist/xebec
 }
 # Below a private mount of cgroup v2, as on most hosts.
-part_conformance() { conformance; }
+part_conformance() { integration; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
-part_conformance_host() { conformance --cgroup-view host; }
+part_conformance_host() { integration --cgroup-view host; }
+# Real servers from Debian, asked over a network; the root file system is built once (a minute).
+part_servers() { integration servers; }
+# Thousands of runs, and kills at random moments; a taste of it for every day.
+part_stress() { integration stress; }
+part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -19,6 +19,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("seccomp", Errno::ACCESS) => {
             "without noNewPrivileges loading a filter takes CAP_SYS_ADMIN; set process.noNewPrivileges"
         }
+        ("sched_setattr", Errno::PERM) => {
+            "a real-time policy takes CAP_SYS_NICE, and on cgroup v1 with CONFIG_RT_GROUP_SCHED linux.resources.cpu.realtimeRuntime"
+        }
         ("execve", Errno::NOEXEC) => "the file is neither a program for this machine nor a script with a #! line",
         ("execve", Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
         ("RTM_GETLINK", Errno::NODEV) => "the interface must be in the runtime's network namespace; see ip link",

@@ -8,6 +8,7 @@ mod bundle;
 mod call;
 mod case;
 mod console;
+mod endtoend;
 mod leftovers;
 mod mountinfo;
 mod options;
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|word| word == "--stage") {
         return sandbox::enter(&arguments[1..]);
+    }
+    if let Some(code) = endtoend::run(&arguments) {
+        return code;
     }
     let options = match options::parse(&arguments) {
         Ok(options) => options,

@@ -87,7 +87,7 @@ fn parse_format(word: &str) -> Result<Format, String> {
     }
 }
 
-fn parse_view(word: &str) -> Result<View, String> {
+pub fn parse_view(word: &str) -> Result<View, String> {
     match word {
         "v2" => Ok(View::V2),
         "host" => Ok(View::Host),
@@ -103,7 +103,7 @@ fn parse_number(flag: &str, word: &str) -> Result<u32, String> {
 }
 
 /// A runtime is given as a path or as a name to look up in PATH.
-fn find_program(word: &str) -> Result<PathBuf, String> {
+pub fn find_program(word: &str) -> Result<PathBuf, String> {
     if word.contains('/') {
         return std::fs::canonicalize(word).map_err(|error| format!("{word}: {error}"));
     }
@@ -112,4 +112,30 @@ fn find_program(word: &str) -> Result<PathBuf, String> {
         .map(|directory| PathBuf::from(directory).join(word))
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| format!("{word}: not found in PATH"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &[&str]) -> Result<Options, String> {
+        parse(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn values_come_apart_or_with_an_equals_sign() {
+        let options = parse_words(&["--runtime", "sh", "--format=json", "--jobs", "3", "--filter=a", "--filter", "b"]);
+        let options = options.expect("valid words");
+        assert_eq!((options.format, options.jobs, options.filters.len()), (Format::Json, 3, 2));
+        assert!(options.runtimes[0].ends_with("sh"));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for words in
+            [[].as_slice(), &["--jobs", "0", "--list"], &["--format"], &["--surprise"], &["--runtime", "/no/such"]]
+        {
+            assert!(parse_words(words).is_err(), "{words:?}");
+        }
+    }
 }

@@ -164,7 +164,7 @@ fn spawn_and_wait(order: &Order, options: &Options) -> Result<(String, String), 
     })
 }
 
-fn wait_in_time(child: &mut Child, limit: Duration) -> bool {
+pub fn wait_in_time(child: &mut Child, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if !matches!(child.try_wait(), Ok(None)) {
@@ -186,7 +186,7 @@ fn read_all(stream: &mut impl Read) -> String {
     }
 }
 
-fn judge(stdout: &str, transcript: String) -> (Verdict, String, String) {
+pub fn judge(stdout: &str, transcript: String) -> (Verdict, String, String) {
     let Ok(report) = serde_json::from_str::<Value>(stdout.trim()) else {
         return (Verdict::Fail, "no verdict: the test was killed or crashed (a hang is a failure)".into(), transcript);
     };

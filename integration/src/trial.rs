@@ -43,7 +43,9 @@ pub struct Trial {
 
 /// The `body` stage: performs one test and prints its verdict as JSON on stdout.
 pub fn perform(order: &Order) -> ExitCode {
-    let Some(case) = crate::tests::all().into_iter().find(|case| case.name == order.test) else {
+    let Some(case) =
+        crate::tests::all().into_iter().chain(crate::endtoend::cases()).find(|case| case.name == order.test)
+    else {
         eprintln!("no test is called {}", order.test);
         return ExitCode::from(2);
     };

@@ -5,6 +5,8 @@
 //! order of execution; `text` prints both.
 
 mod devices;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod mounts;
 mod namespaces;
@@ -17,12 +19,14 @@ mod text;
 use std::ffi::CString;
 
 use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
 pub use resctrl::Resctrl;
+pub use seccomp::Listener;
 use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
@@ -56,6 +60,8 @@ pub struct Plan {
     pub exec: Exec,
     /// What [`Step::Seccomp`] loads.
     pub seccomp: Option<xebec_seccomp::Filter>,
+    /// Who answers its notifications.
+    pub listener: Option<Listener>,
     /// The absolute path of the root file system.
     pub rootfs: String,
     pub terminal: bool,
@@ -131,6 +137,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
         exec,
+        listener: seccomp::plan_listener(config, seccomp.as_ref())?,
         seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),
@@ -163,9 +170,6 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     process(&mut steps, config, host, namespaces, warnings)?;
     steps.push(Step::Ready);
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
-    if let Some(process) = &config.process {
-        labels(&mut steps, process, host)?;
-    }
     steps.push(Step::CloseFiles);
     if config.linux.seccomp.is_some() {
         steps.push(Step::Seccomp);
@@ -252,6 +256,8 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let Some(process) = &config.process else { return Ok(()) };
+    labels(steps, process, host)?;
+    steps.push(Step::DropHandles);
     if let Some(policy) = &config.linux.memory_policy {
         steps.push(identity::plan_memory_policy(policy)?);
     }
@@ -273,6 +279,9 @@ fn process(
     }
     let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
+    if config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1") {
+        credentials.groups = None;
+    }
     if config.linux.seccomp.is_some() && !process.no_new_privileges {
         seccomp::keep_right_to_load(&mut credentials);
     }

@@ -32,7 +32,7 @@ pub enum Step {
     CgroupNamespace {
         wait: bool,
     },
-    /// unshares the time namespace with these lines of /proc/self/timens_offsets; execve enters it.
+    /// unshares the time namespace with these lines of /proc/self/timens_offsets, and enters it.
     TimeNamespace {
         offsets: CString,
     },
@@ -62,7 +62,7 @@ pub enum Step {
     /// mkdir -p below the root for process.cwd.
     WorkingDirectory(CString),
     Device(DeviceStep),
-    /// A link below /dev; `only_if` names what must exist in the root.
+    /// A link below /dev; what is there already stays, or goes first with `replace`.
     DevLink {
         path: CString,
         target: CString,
@@ -147,6 +147,9 @@ pub enum Step {
         apparmor: bool,
         label: CString,
     },
+    /// Closes every handle that leads out of the container: from here on paths of the image
+    /// are resolved in our name, and /proc/self/fd leads to whatever is open (CVE-2024-21626).
+    DropHandles,
     /// Marks all fds close-on-exec, but for those that the program is to have.
     CloseFiles,
     /// Loads the seccomp filter.

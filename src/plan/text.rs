@@ -74,7 +74,7 @@ impl Step {
             Step::ExecLabel { apparmor: true, .. } => "process.apparmorProfile".into(),
             Step::ExecLabel { apparmor: false, .. } => "process.selinuxLabel".into(),
             Step::Seccomp => "linux.seccomp".into(),
-            Step::CloseFiles => "file descriptors".into(),
+            Step::DropHandles | Step::CloseFiles => "file descriptors".into(),
         }
     }
 
@@ -194,6 +194,7 @@ impl Step {
             Step::FindProgram => format!("find {}", plan.exec.args.first().map_or_else(String::new, |s| text(s))),
             Step::Ready => "report ready; wait for start".into(),
             Step::ExecLabel { label, .. } => format!("write /proc/self/attr/exec {}", text(label)),
+            Step::DropHandles => "close every handle of the host".into(),
             Step::CloseFiles => "close all but stdio and the preserved".into(),
             Step::Seccomp => {
                 let length = plan.seccomp.as_ref().map_or(0, |filter| filter.program.len());

@@ -21,6 +21,7 @@ mod console;
 mod failure;
 mod hooks;
 mod idmap;
+mod listener;
 mod net_device;
 mod notify;
 mod outside;
@@ -297,6 +298,8 @@ fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Resul
                 tell(channel, wire::HOOKED, child, parts.plan)?;
                 tell(channel, wire::GO, child, parts.plan)?;
             }
+            // Announced after `start` only.
+            Kind::Listener => return Err(Error::invalid("create", "the child announced a listener too early")),
             Kind::Ready => return Ok(console),
             Kind::Failed => return Err(failure::child_failure(parts.plan, &message)),
         }

@@ -13,12 +13,12 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use crate::config::Bundle;
 use crate::error::{Error, Result};
 use crate::init::wire::{self, Kind};
-use crate::state::{Container, ContainerId};
+use crate::state::{Container, ContainerId, Status, state_json};
 use crate::sys::process::{Child, pidfd_send_signal};
 
 use super::console::Console;
 use super::notify::Notify;
-use super::{Made, Opener, Options, failure, make, settle};
+use super::{Made, Opener, Options, failure, listener, make, settle};
 
 /// How `run` ended.
 #[derive(Debug)]
@@ -78,14 +78,25 @@ fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
     let host = options.notify_socket.as_deref();
     let notify = host.map(|host| Notify::open(&made.container, host)).transpose()?.flatten();
     wire::send_byte(channel, wire::START).map_err(|errno| Error::sys("run", "send to the child", errno))?;
-    let (bytes, _) = settle::receive_with_fd(channel)?;
-    match wire::Record::from_bytes(&bytes) {
-        None if bytes.is_empty() => {}
-        Some(record) if record.kind == Kind::Failed => return Err(failure::child_failure(&made.plan, &record)),
-        _ => return Err(Error::invalid("run", "the child sent what is not a record")),
-    }
     let text = made.container.record_text()?;
-    if let Some(record) = Container::parse(&text) {
+    let record = Container::parse(&text);
+    loop {
+        let (bytes, _) = settle::receive_with_fd(channel)?;
+        let message = wire::Record::from_bytes(&bytes);
+        match (message, &made.plan.listener, &record) {
+            (None, ..) if bytes.is_empty() => break,
+            (Some(message), ..) if message.kind == Kind::Failed => {
+                return Err(failure::child_failure(&made.plan, &message));
+            }
+            (Some(message), Some(agent), Some(record)) if message.kind == Kind::Listener => {
+                let pid = made.child.pid;
+                let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
+                listener::hand_over(agent, &message, pid, made.child.pidfd.as_fd(), state)?;
+            }
+            _ => return Err(Error::invalid("run", "the child sent what is not a record")),
+        }
+    }
+    if let Some(record) = record {
         super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?;
     }
     Ok(notify)

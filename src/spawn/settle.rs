@@ -170,12 +170,14 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
         write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
+    // Limits first: cgroup v1's device list is for a moment empty while it is written.
+    cgroup.apply()?;
     let joins_user = plan.namespaces.joins_user();
     cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
     if (cgroup.has_v1() || joins_user) && plan.namespaces.is_new("cgroup") {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
     }
-    cgroup.apply()
+    Ok(())
 }
 
 /// user_namespaces(7): one write holds all lines.

@@ -94,7 +94,8 @@ pub fn destroy(container: &Container, record: &Record<'_>, pidfd: Option<Borrowe
     if let Some(alive) = pidfd.or(found.as_ref().map(AsFd::as_fd)) {
         kill_init(container, record, alive)?;
     }
-    if !record.own_pid_namespace {
+    // Without init on record its pid namespace does not help: create was killed right after clone3.
+    if !record.own_pid_namespace || init.is_none() {
         record.cgroup.kill_all(Signal::KILL)?;
     }
     record.cgroup.remove()?;

@@ -25,6 +25,7 @@ mod rootfs;
 mod schema;
 mod seccomp;
 mod signals;
+mod stress;
 mod terminal;
 mod texts;
 mod verbs;
@@ -61,6 +62,42 @@ pub fn all() -> Vec<Case> {
         mount_refusals::group(),
         mount_options::group(),
         devices::group(),
+        stress::group(),
     ];
     groups.into_iter().flat_map(|group| group.cases).collect()
+}
+
+#[cfg(test)]
+mod suite {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut seen = BTreeSet::new();
+        let twice: Vec<String> =
+            all().into_iter().map(|case| case.name).filter(|name| !seen.insert(name.clone())).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    #[test]
+    fn every_case_cites_a_document() {
+        for case in all() {
+            assert!(
+                case.cites == "engine contract" || case.cites.contains(".md"),
+                "{} cites {}",
+                case.name,
+                case.cites
+            );
+        }
+    }
+
+    #[test]
+    fn what_outruns_the_peers_names_its_clause() {
+        for case in all() {
+            let Some(why) = case.beyond_peers else { continue };
+            assert!(why.contains(".md#") || why.contains("engine contract"), "{}: {why}", case.name);
+        }
+    }
 }
