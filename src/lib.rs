@@ -22,6 +22,7 @@
 pub mod cgroup;
 pub mod config;
 pub mod error;
+pub mod exec;
 pub mod features;
 mod hint;
 pub mod host;
@@ -35,6 +36,7 @@ pub mod teardown;
 
 pub use config::Bundle;
 pub use error::{Error, Kind, Result};
+pub use exec::exec;
 pub use spawn::{Options, create, run, start};
 pub use state::{ContainerId, State, list, pause, resume, state};
 pub use teardown::{delete, kill};

@@ -23,20 +23,38 @@ impl Record {
     /// Opens the container's cgroup, or `below` in it (`exec --cgroup`): a relative path
     /// of existing cgroups without `..`; a leading slash counts from the container's.
     pub fn join(&self, below: Option<&str>) -> Result<Join> {
-        let below = below.map_or("", |path| path.trim_matches('/'));
-        let enter = |path: &String| -> Result<Dir> {
-            let top = Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))?;
-            if below.is_empty() || below == "." {
-                return Ok(top);
+        let v2 = self.v2.as_ref().map(|path| enter(path, below)).transpose()?;
+        let v1 = self.v1.iter().map(|(_, path)| enter(path, below)).collect::<Result<Vec<Dir>>>()?;
+        Ok(Join { v2, v1 })
+    }
+
+    /// The words of `exec --cgroup`: one PATH for every hierarchy, or for cgroup v1
+    /// CONTROLLER\[,CONTROLLER\]:PATH, each for the hierarchies of its controllers.
+    pub fn join_words(&self, words: &[String]) -> Result<Join> {
+        let wrong = |word: &str, what: &str| Error::invalid("--cgroup", format!("{word:?} {what}"));
+        let mut parts = Vec::new();
+        for word in words {
+            match word.split_once(':').filter(|_| !word.starts_with('/')) {
+                None if words.len() == 1 => return self.join(Some(word)),
+                None => return Err(wrong(word, "is for every controller, so it must be the only one")),
+                Some((controllers, path)) => {
+                    let known = |name: &str| self.v1.iter().any(|(has, _)| has.split(',').any(|c| c == name));
+                    if let Some(unknown) = controllers.split(',').find(|name| !known(name)) {
+                        return Err(wrong(
+                            word,
+                            &format!("names {unknown:?}, which the container has no v1 cgroup of"),
+                        ));
+                    }
+                    parts.push((controllers, path));
+                }
             }
-            if below.split('/').any(|name| name == "..") {
-                return Err(Error::invalid("--cgroup", format!("{below:?} holds `..`")));
-            }
-            let failed = |errno| Error::sys("--cgroup", format!("openat2({path:?}, {below:?})"), errno);
-            top.open_below(below).map_err(failed)
+        }
+        let below = |has: &str| {
+            let asked = |list: &str| list.split(',').any(|name| has.split(',').any(|c| c == name));
+            parts.iter().find(|(list, _)| asked(list)).map(|(_, path)| *path)
         };
-        let v2 = self.v2.as_ref().map(enter).transpose()?;
-        let v1 = self.v1.iter().map(|(_, path)| enter(path)).collect::<Result<Vec<Dir>>>()?;
+        let v2 = self.v2.as_ref().map(|path| enter(path, None)).transpose()?;
+        let v1 = self.v1.iter().map(|(has, path)| enter(path, below(has))).collect::<Result<Vec<Dir>>>()?;
         Ok(Join { v2, v1 })
     }
 
@@ -57,6 +75,20 @@ impl Record {
             _ => Err(Error::invalid("cgroup", format!("process {init} is in {own}, not below the container's {top}"))),
         }
     }
+}
+
+/// Opens `below` in the container's own cgroup at `path`.
+fn enter(path: &str, below: Option<&str>) -> Result<Dir> {
+    let below = below.map_or("", |path| path.trim_matches('/'));
+    let top = Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))?;
+    if below.is_empty() || below == "." {
+        return Ok(top);
+    }
+    if below.split('/').any(|name| name == "..") {
+        return Err(Error::invalid("--cgroup", format!("{below:?} holds `..`")));
+    }
+    let failed = |errno| Error::sys("--cgroup", format!("openat2({path:?}, {below:?})"), errno);
+    top.open_below(below).map_err(failed)
 }
 
 impl Join {

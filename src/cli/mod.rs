@@ -6,6 +6,7 @@ pub mod args;
 mod completion;
 mod create;
 mod delete;
+mod exec;
 mod fast;
 mod features;
 mod full;
@@ -70,6 +71,7 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Delete(args) => delete::run(global, log, &args),
         Command::List(args) => state::list(global, &args),
         Command::Ps(args) => ps::run(global, &args),
+        Command::Exec(args) => exec::run(global, log, *args),
         Command::Pause(args) => pause::run(global, &args),
         Command::Resume(args) => pause::resume(global, &args),
         Command::Spec(args) => spec::run(&args),

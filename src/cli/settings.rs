@@ -6,7 +6,7 @@ use xebec::spawn::{Options, own_exe};
 use xebec::state::ContainerId;
 use xebec::{Error, Result};
 
-use super::args::{CgroupManager, Create, Global, Rootless};
+use super::args::{CgroupManager, Create, Exec, Global, Rootless};
 
 /// The directory of the containers' state: --root, /run/xebec, or the user's own.
 pub fn root(global: &Global) -> Result<PathBuf> {
@@ -55,6 +55,20 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
         cgroup_disabled: global.manager() == CgroupManager::Disabled,
+    })
+}
+
+/// What `exec` has of it. Socket activation is for the container's first process.
+pub fn exec_options(global: &Global, args: &Exec) -> Result<Options> {
+    own_exe::protect()?;
+    let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+    Ok(Options {
+        root: root(global)?,
+        console_socket: path(&args.console_socket)?,
+        pid_file: path(&args.pid_file)?,
+        pidfd_socket: path(&args.pidfd_socket)?,
+        preserve_fds: args.preserve_fds,
+        ..Options::default()
     })
 }
 

@@ -36,7 +36,10 @@ impl Bundle {
             None => (real.join("config.json"), "config.json".to_owned()),
         };
         let item = if config.is_some() { format!("config {name}") } else { item };
-        let text = read_text(&item, &path)?;
+        let text = read_text(&item, &path).map_err(|error| match error.errno() {
+            Some(Errno::NOENT) => error.hint("`xebec spec` writes a config to start from"),
+            _ => error,
+        })?;
         Ok(Bundle { dir: real, name, text })
     }
 
@@ -82,17 +85,10 @@ impl Bundle {
     }
 }
 
-/// The text of a regular file. O_NONBLOCK: opening a fifo must not hang.
-fn read_text(item: &str, path: &Path) -> Result<String> {
+/// The text of a regular file, config.json or another. O_NONBLOCK: opening a fifo must not hang.
+pub fn read_text(item: &str, path: &Path) -> Result<String> {
     let open = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let mut file: File = open().map_err(|e| {
-        let error = failed(item, "open", path, &e);
-        if e.kind() == io::ErrorKind::NotFound {
-            error.hint("`xebec spec` writes a config to start from")
-        } else {
-            error
-        }
-    })?;
+    let mut file: File = open().map_err(|e| failed(item, "open", path, &e))?;
     let metadata = file.metadata().map_err(|e| failed(item, "fstat", path, &e))?;
     if !metadata.is_file() {
         return Err(Error::invalid(item, format!("{} is not a regular file", path.display())));

@@ -12,6 +12,7 @@ mod types;
 pub mod words;
 
 pub use bundle::Bundle;
+pub(crate) use bundle::read_text;
 pub use check::check;
 pub use finding::{Finding, Findings, Warning};
 pub use text::Text;

@@ -14,6 +14,13 @@ use crate::sys::{Call, During, Outcome, settings};
 
 use super::{Scene, Trouble, inroot};
 
+/// Becomes root of the user namespace that we are in.
+pub fn become_root() -> Outcome {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    set_thread_res_gid(gid, gid, gid).during(Call::Setresgid)?;
+    set_thread_res_uid(uid, uid, uid).during(Call::Setresuid)
+}
+
 /// Becomes the configured user with exactly the configured capabilities.
 ///
 /// The bounding set shrinks first, while CAP_SETPCAP is there; the permitted

@@ -151,6 +151,9 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
     match step {
         Step::OomScoreAdj(value) => identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true),
         Step::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl),
+        Step::AwaitPlacement => wire::expect_byte(scene.channel, wire::PLACED).during(Call::ParentGone),
+        Step::Outlive => set_parent_process_death_signal(None).during(Call::Prctl),
+        Step::JoinContainer { namespaces, become_root } => join_container(scene, *namespaces, *become_root),
         Step::UserNamespaceRoot | Step::Join { .. } | Step::CgroupNamespace { .. } | Step::TimeNamespace { .. } => {
             enter_namespace(scene, step)
         }
@@ -238,6 +241,7 @@ fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble
 fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
     match step {
         Step::Scheduler(attr) => settings::sched_setattr(attr).during(Call::SchedSetattr),
+        Step::Affinity(mask) => settings::sched_setaffinity(mask).during(Call::SchedSetaffinity),
         Step::IoPriority(value) => settings::ioprio_set(*value).during(Call::IoprioSet),
         Step::MemoryPolicy { mode, nodes } => settings::set_mempolicy(*mode, nodes).during(Call::SetMempolicy),
         Step::Personality(persona) => settings::personality(*persona).during(Call::Personality),
@@ -271,10 +275,7 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
     match step {
         Step::UserNamespaceRoot => {
             wire::expect_byte(scene.channel, wire::MAPPED).during(Call::ParentGone)?;
-            use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
-            let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-            set_thread_res_gid(gid, gid, gid).during(Call::Setresgid)?;
-            set_thread_res_uid(uid, uid, uid).during(Call::Setresuid)
+            identity::become_root()
         }
         Step::Join { flag, slot, .. } => {
             let Some(&fd) = scene.joins.get(*slot) else { return Err(Errno::BADF).during(Call::Setns) };
@@ -303,6 +304,15 @@ fn enter_time_namespace(scene: &Scene<'_>) -> Outcome {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let made = openat(scene.proc, c"self/ns/time_for_children", flags, Mode::empty()).during(Call::Openat)?;
     settings::setns(made.as_fd(), NEW_TIME).during(Call::Setns)
+}
+
+/// All namespaces in one call; setns(2) checks our rights in the user namespace first.
+fn join_container(scene: &Scene<'_>, namespaces: u64, become_root: bool) -> Outcome {
+    let Some(&pidfd) = scene.joins.first() else { return Err(Errno::BADF).during(Call::Setns) };
+    if namespaces != 0 {
+        settings::setns(process::borrow(pidfd), namespaces).during(Call::Setns)?;
+    }
+    if become_root { identity::become_root() } else { Ok(()) }
 }
 
 fn bring_loopback_up() -> Outcome {

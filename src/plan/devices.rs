@@ -1,6 +1,6 @@
 //! Default and configured devices, the links of /dev, the console.
 
-use crate::config::{Config, Device};
+use crate::config::{Config, Device, Process};
 use crate::error::{Error, Result};
 
 use super::cstring;
@@ -57,11 +57,16 @@ pub fn plan_devices(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &Nam
         steps.push(Step::DevLink { path, target, replace: true });
     }
     if let Some(process) = terminal {
-        let small = |size: u64| u16::try_from(size).unwrap_or(u16::MAX);
-        let size = process.console_size.map(|size| (small(size.height), small(size.width)));
-        steps.push(Step::Console { bind: true, size });
+        steps.push(plan_console(process, true));
     }
     Ok(())
+}
+
+/// The process's terminal; `bind`: as the container's console too.
+pub fn plan_console(process: &Process<'_>, bind: bool) -> Step {
+    let small = |size: u64| u16::try_from(size).unwrap_or(u16::MAX);
+    let size = process.console_size.map(|size| (small(size.height), small(size.width)));
+    Step::Console { bind, size }
 }
 
 fn plan_device(index: usize, device: &Device<'_>, bind: bool) -> Result<DeviceStep> {

@@ -9,7 +9,7 @@ use crate::config::{Capabilities, Process, Rlimit, Scheduler, Text};
 use crate::error::{Error, Result};
 use crate::sys::settings::{CapSets, SchedAttr};
 
-use super::step::{Credentials, Step};
+use super::step::{CpuMask, Credentials, Step};
 
 /// Who the process is to be; warnings name the capabilities that cannot be granted.
 ///
@@ -117,6 +117,15 @@ pub fn plan_memory_policy(policy: &crate::config::MemoryPolicy<'_>) -> Result<St
         nodes[node / 64] |= 1 << (node % 64);
     }
     Ok(Step::MemoryPolicy { mode, nodes })
+}
+
+/// The mask for sched_setaffinity(2) of a list of CPUs.
+pub fn plan_cpus(item: &str, list: &str) -> Result<CpuMask> {
+    let mut mask = Box::new([0u64; 128]);
+    for cpu in number_list(item, list, 8191)? {
+        mask[cpu / 64] |= 1 << (cpu % 64);
+    }
+    Ok(mask)
 }
 
 /// The numbers of a list such as `0-3,7`.

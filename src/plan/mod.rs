@@ -5,6 +5,7 @@
 //! order of execution; `text` prints both.
 
 mod devices;
+pub mod exec;
 #[cfg(test)]
 mod golden;
 mod identity;
@@ -24,7 +25,7 @@ use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-pub use namespaces::{IdMaps, Join, Namespaces};
+pub use namespaces::{IdMaps, Join, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
 pub use seccomp::Listener;
 use step::{MountWhat, Step};
@@ -49,6 +50,8 @@ pub struct Request {
 /// All that `create` will do.
 #[derive(Debug)]
 pub struct Plan {
+    /// Whose plan it is, for errors that are about no config item: `create` or `exec`.
+    pub verb: &'static str,
     pub namespaces: Namespaces,
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
@@ -133,6 +136,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
+        verb: "create",
         namespaces,
         cgroup,
         steps,
@@ -174,12 +178,17 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     process(&mut steps, config, host, namespaces, warnings)?;
     steps.push(Step::Ready);
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
+    last_mile(&mut steps, config);
+    Ok(steps)
+}
+
+/// What comes last, because nothing of ours could be done after it.
+fn last_mile(steps: &mut Vec<Step>, config: &Config<'_>) {
     steps.push(Step::CloseFiles);
     if config.linux.seccomp.is_some() {
         steps.push(Step::Seccomp);
     }
     steps.push(Step::Exec);
-    Ok(steps)
 }
 
 /// Root, mounts, devices and what is written while all of it is still writable.

@@ -12,6 +12,9 @@ use crate::config::IdMapping;
 use crate::sys::mount::MountAttr;
 use crate::sys::settings::{CapSets, SchedAttr};
 
+/// CPUs 0 to 8191, the most that any kernel is built for, one bit each.
+pub type CpuMask = Box<[u64; 128]>;
+
 /// One act of the child.
 #[derive(Debug)]
 pub enum Step {
@@ -28,6 +31,17 @@ pub enum Step {
         path: CString,
         slot: usize,
     },
+    /// `exec`: setns into all the container's namespaces at once, by init's pidfd.
+    JoinContainer {
+        namespaces: u64,
+        become_root: bool,
+    },
+    /// `exec`: waits until the parent has placed us in the container's cgroup v1 hierarchies.
+    AwaitPlacement,
+    /// `exec`: from here on the parent's death is not ours.
+    Outlive,
+    /// sched_setaffinity(2).
+    Affinity(CpuMask),
     /// unshares the cgroup namespace; on cgroup v1 when the parent has placed us there.
     CgroupNamespace {
         wait: bool,

@@ -22,7 +22,11 @@ impl Step {
         match self {
             Step::OomScoreAdj(_) => "process.oomScoreAdj".into(),
             Step::UserNamespaceRoot => "linux.uidMappings".into(),
-            Step::Undumpable | Step::Session | Step::Ready => "create".into(),
+            Step::Undumpable | Step::Session | Step::Ready | Step::JoinContainer { .. } | Step::Outlive => {
+                plan.verb.into()
+            }
+            Step::AwaitPlacement => "cgroup".into(),
+            Step::Affinity(_) => "process.execCPUAffinity".into(),
             Step::Join { kind, slot, .. } => {
                 let index = plan.namespaces.joins.get(*slot).map_or(0, |join| join.index);
                 format!("linux.namespaces[{index}] {kind}")
@@ -154,6 +158,13 @@ impl Step {
                 d.gid
             ),
             Step::DevLink { path, target, .. } => format!("symlink {} -> {}", text(path), text(target)),
+            Step::JoinContainer { namespaces, .. } => format!("setns pidfd of init, {namespaces:#x}"),
+            Step::AwaitPlacement => "wait for the place in cgroup v1".into(),
+            Step::Outlive => "prctl PR_SET_PDEATHSIG 0".into(),
+            Step::Affinity(mask) => {
+                let cpus: u32 = mask.iter().map(|word| word.count_ones()).sum();
+                format!("sched_setaffinity {cpus} CPUs")
+            }
             Step::Console { size, .. } => match size {
                 Some((rows, columns)) => format!("terminal {columns}x{rows}, bound on /dev/console, as stdio"),
                 None => "terminal, bound on /dev/console, as stdio".into(),

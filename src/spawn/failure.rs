@@ -15,7 +15,7 @@ use super::hooks;
 /// The error behind a record of the child.
 pub fn child_failure(plan: &Plan, record: &Record) -> Error {
     let Some(step) = plan.steps.get(usize::from(record.step)) else {
-        return Error::new(Kind::System, "create", "the child failed in a step that is not in the plan");
+        return Error::new(Kind::System, plan.verb, "the child failed in a step that is not in the plan");
     };
     let hook = match step {
         Step::CreateContainerHook(n) => plan.hooks.create_container.get(*n),
@@ -27,7 +27,7 @@ pub fn child_failure(plan: &Plan, record: &Record) -> Error {
     }
     let Record { index, fail, .. } = *record;
     if fail.call == Call::ParentGone {
-        return Error::sys(step.item(plan), "the runtime ended before the container was ready", fail.errno);
+        return Error::sys(step.item(plan), "the runtime ended before all was ready", fail.errno);
     }
     let error = Error::sys(step.item(plan), step.call_as_written(plan, fail.call, index), fail.errno);
     match record.detail() {
@@ -45,7 +45,7 @@ fn hook_failure(hook: &HookStep, record: &Record) -> Error {
 }
 
 /// The child died without a word: killed, most likely.
-pub fn silent_death(child: &Child) -> Error {
+pub fn silent_death(verb: &str, child: &Child) -> Error {
     let ending = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     let how = match ending {
         Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
@@ -56,6 +56,6 @@ pub fn silent_death(child: &Child) -> Error {
         _ => "it is gone".to_owned(),
     };
     let killed = how.ends_with(" 9");
-    let error = Error::new(Kind::System, "create", format!("the container's init ended before it was ready: {how}"));
+    let error = Error::new(Kind::System, verb, format!("the process ended before it was ready: {how}"));
     if killed { error.hint("is linux.resources.memory.limit too low, or did somebody kill it?") } else { error }
 }

@@ -18,7 +18,7 @@
 //! ```
 
 mod console;
-mod failure;
+pub(crate) mod failure;
 mod hooks;
 mod idmap;
 mod listener;
@@ -27,8 +27,8 @@ mod notify;
 mod outside;
 pub mod own_exe;
 pub mod resctrl;
-mod run;
-mod settle;
+pub(crate) mod run;
+pub(crate) mod settle;
 mod start;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +53,7 @@ use outside::Outside;
 pub use run::{Exit, RunOptions, run};
 pub use start::{start, start_and_notify};
 
-/// What the caller of `create` and `run` chooses.
+/// What the caller of `create`, `run` and `exec` chooses.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Where containers are remembered: an absolute path.
@@ -92,7 +92,7 @@ pub struct Created {
 
 /// Who opens the gate between create and the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
+pub(crate) enum Opener {
     /// `start`, through the fifo.
     Fifo,
     /// This process, through the channel.
@@ -179,17 +179,18 @@ fn forget(container: &Container, error: Error) -> Error {
 
 /// What is opened before anything is made, so that a wrong path leaves nothing behind.
 #[derive(Debug)]
-struct Tools {
+pub(crate) struct Tools {
     proc: OwnedFd,
-    joins: Vec<OwnedFd>,
+    /// Namespaces, or for `exec` a pidfd of init.
+    pub joins: Vec<OwnedFd>,
     /// Bind mounts with mapped ids, detached.
     trees: Vec<OwnedFd>,
     console_socket: Option<OwnedFd>,
-    pidfd_socket: Option<OwnedFd>,
+    pub pidfd_socket: Option<OwnedFd>,
 }
 
 impl Tools {
-    fn open(plan: &Plan, options: &Options) -> Result<Tools> {
+    pub fn open(plan: &Plan, options: &Options) -> Result<Tools> {
         settle::check_preserved_fds(options.preserve_fds)?;
         if options.console_socket.is_some() && !plan.terminal {
             return Err(Error::invalid("--console-socket", "given, but process.terminal is false")
@@ -243,14 +244,14 @@ fn remember(container: &Container, record: &Record<'_>, bundle: &Bundle) -> Resu
     container.write_new("config.json", bundle.text().as_bytes())
 }
 
-/// What a container is made from.
-struct Parts<'p> {
-    container: &'p Container,
-    record: &'p Record<'p>,
-    plan: &'p Plan,
-    tools: &'p Tools,
-    options: &'p Options,
-    opener: Opener,
+/// What a container, or a further process in one, is made from.
+pub(crate) struct Parts<'p> {
+    pub container: &'p Container,
+    pub record: &'p Record<'p>,
+    pub plan: &'p Plan,
+    pub tools: &'p Tools,
+    pub options: &'p Options,
+    pub opener: Opener,
 }
 
 /// Makes cgroup and child, and brings the child to its gate.
@@ -290,7 +291,7 @@ fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Resul
         tell(channel, wire::GO, child, parts.plan)?;
     }
     loop {
-        let (message, fd) = receive(channel, child)?;
+        let (message, fd) = receive(channel, child, parts.plan)?;
         match message.kind {
             Kind::Console => console = fd,
             Kind::Hooks => {
@@ -308,7 +309,7 @@ fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Resul
 }
 
 /// The pair of sockets between parent and child: message boundaries, and an end of file when one dies.
-fn channel() -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| Error::sys("create", "socketpair", errno))
 }
@@ -326,7 +327,11 @@ fn make_fifos(container: &Container) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Everything the child needs, made while allocation is still allowed.
-fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, fifos: Option<&'p (OwnedFd, OwnedFd)>) -> Result<Scene<'p>> {
+pub(crate) fn scene<'p>(
+    parts: &Parts<'p>,
+    channel: BorrowedFd<'p>,
+    fifos: Option<&'p (OwnedFd, OwnedFd)>,
+) -> Result<Scene<'p>> {
     let Parts { record, plan, tools, options, .. } = *parts;
     let number = |fd: &OwnedFd| process::number(fd.as_fd());
     let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
@@ -368,7 +373,7 @@ fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result
     match wire::send_byte(channel, byte) {
         Ok(()) => Ok(()),
         Err(Errno::PIPE | Errno::CONNRESET) => loop {
-            let (message, _) = receive(channel, child)?;
+            let (message, _) = receive(channel, child, plan)?;
             if message.kind == Kind::Failed {
                 return Err(failure::child_failure(plan, &message));
             }
@@ -378,11 +383,11 @@ fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result
 }
 
 /// Waits for the child's next message; its death without one is an error that says how it died.
-fn receive(channel: BorrowedFd<'_>, child: &Child) -> Result<(ChildRecord, Option<OwnedFd>)> {
+fn receive(channel: BorrowedFd<'_>, child: &Child, plan: &Plan) -> Result<(ChildRecord, Option<OwnedFd>)> {
     let (bytes, fd) = settle::receive_with_fd(channel)?;
     match ChildRecord::from_bytes(&bytes) {
         Some(message) => Ok((message, fd)),
-        None if bytes.is_empty() => Err(failure::silent_death(child)),
+        None if bytes.is_empty() => Err(failure::silent_death(plan.verb, child)),
         None => Err(Error::invalid("create", "the child sent what is not a record")),
     }
 }

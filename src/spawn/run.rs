@@ -43,13 +43,7 @@ pub struct RunOptions {
 /// Creates and starts a container; without `detach` waits for its end and deletes it.
 pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions) -> Result<Exit> {
     let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
-    if how.detach && terminal && options.console_socket.is_none() {
-        return Err(Error::invalid(
-            "--detach",
-            "cannot allocate tty if xebec will detach without setting console socket",
-        )
-        .hint("give --console-socket, or set process.terminal to false"));
-    }
+    refuse_lost_terminal(how.detach, terminal, options)?;
     let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
     let made = make(bundle, id, options, Opener::Channel)?;
     let notify = match start(&made, options) {
@@ -70,6 +64,18 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
         warnings.extend(crate::teardown::delete(&options.root, id, true)?);
     }
     Ok(Exit { status, warnings })
+}
+
+/// Who detaches must say who gets the terminal.
+pub fn refuse_lost_terminal(detach: bool, terminal: bool, options: &Options) -> Result<()> {
+    if detach && terminal && options.console_socket.is_none() {
+        return Err(Error::invalid(
+            "--detach",
+            "cannot allocate tty if xebec will detach without setting console socket",
+        )
+        .hint("give --console-socket, or set process.terminal to false"));
+    }
+    Ok(())
 }
 
 /// Opens the gate; the channel's end of file says that execve has succeeded.
@@ -121,7 +127,7 @@ fn discard(made: Made, error: Error) -> Error {
 }
 
 /// Blocks all signals and makes them readable, before there is a child to miss one of.
-fn take_signals(subreaper: bool) -> Result<SignalFd> {
+pub fn take_signals(subreaper: bool) -> Result<SignalFd> {
     let failed = |call: &'static str| {
         move |errno: nix::errno::Errno| Error::sys("run", call, Errno::from_raw_os_error(errno as i32))
     };
@@ -136,7 +142,7 @@ fn take_signals(subreaper: bool) -> Result<SignalFd> {
 }
 
 /// Forwards signals and terminal data until init has ended.
-fn watch(
+pub fn watch(
     child: &Child,
     signals: &SignalFd,
     master: Option<OwnedFd>,
@@ -171,8 +177,16 @@ fn watch(
     }
 }
 
+/// Shows what a program that has ended already has left in its terminal.
+pub fn copy_rest(master: Option<OwnedFd>) -> Result<()> {
+    if let Some(mut console) = master.map(Console::new).transpose()? {
+        console.drain();
+    }
+    Ok(())
+}
+
 /// Reads all pending signals; the status of init when it has ended.
-fn handle_signals(child: &Child, signals: &SignalFd, console: Option<&Console>) -> Result<Option<i32>> {
+pub fn handle_signals(child: &Child, signals: &SignalFd, console: Option<&Console>) -> Result<Option<i32>> {
     loop {
         let signal = match signals.read_signal() {
             Ok(Some(info)) => info.ssi_signo as i32,

@@ -119,19 +119,41 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
     };
     let Some((join, fd)) = join("pid") else { return clone() };
     let item = join_item(join);
-    let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(&item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
-    // The child is born among strangers, who must not ptrace it; it inherits this.
-    let dumpable = dumpable_behavior().map_err(|errno| Error::sys(&item, "prctl(PR_GET_DUMPABLE)", errno))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|errno| Error::sys(&item, "prctl(PR_SET_DUMPABLE)", errno))?;
-    settings::setns(fd.as_fd(), join.flag)
-        .map_err(|errno| Error::sys(&item, format!("setns({:?})", join.path.to_string_lossy()), errno))?;
+    let written = format!("{:?}", join.path.to_string_lossy());
+    in_namespaces(&item, &written, fd.as_fd(), join.flag, || undumpable(&item, clone))
+}
+
+/// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.
+pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T> {
+    let failed = |errno| Error::sys(item, "prctl(PR_SET_DUMPABLE)", errno);
+    let dumpable =
+        dumpable_behavior().map_err(|errno| Error::sys(item, "prctl(PR_GET_DUMPABLE)", errno))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     let child = clone();
-    set_dumpable_behavior(dumpable).map_err(|errno| Error::sys(&item, "prctl(PR_SET_DUMPABLE)", errno))?;
-    let back = settings::setns(own.as_fd(), join.flag).map_err(|errno| Error::sys(&item, "setns(own)", errno));
+    set_dumpable_behavior(dumpable).map_err(failed)?;
+    child
+}
+
+/// Calls `clone` with the PID namespace for children that `fd` has, and goes back.
+///
+/// A user namespace among the `flags` has no way back: this process stays in both.
+pub fn in_namespaces<T>(
+    item: &str,
+    written: &str,
+    fd: BorrowedFd<'_>,
+    flags: u64,
+    clone: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
+    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    let child = clone();
+    if flags & libc::CLONE_NEWUSER as u64 != 0 {
+        return child;
+    }
+    let back = settings::setns(own.as_fd(), libc::CLONE_NEWPID as u64);
     let child = child?;
-    back.map(|()| child)
+    back.map(|()| child).map_err(|errno| Error::sys(item, "setns(own)", errno))
 }
 
 fn join_item(join: &Join) -> String {

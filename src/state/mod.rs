@@ -39,6 +39,7 @@ use crate::spawn::resctrl;
 
 pub use pause::{pause, resume};
 pub use process::Init;
+pub(crate) use process::has_exited;
 pub use snapshot::{State, list, state};
 
 /// How long a verb waits for another one on the same container.

@@ -60,7 +60,7 @@ fn failed(pid: Pid, call: &str, errno: Errno) -> Error {
 }
 
 /// pidfd_open(2): a pidfd becomes readable when its process has exited.
-fn has_exited(pidfd: &OwnedFd) -> Result<bool> {
+pub(crate) fn has_exited(pidfd: &OwnedFd) -> Result<bool> {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).map(|ready| ready > 0).map_err(|errno| Error::sys("init process", "poll(pidfd)", errno))

@@ -72,7 +72,7 @@ calls! {
     Openat = "openat", Openat2 = "openat2", OpenTree = "open_tree", Personality = "personality",
     PidfdOpen = "pidfd_open", PivotRoot = "pivot_root", Poll = "poll", Prctl = "prctl",
     Prlimit = "prlimit", Read = "read", Readlinkat = "readlinkat", Recv = "recv",
-    SchedSetattr = "sched_setattr", Seccomp = "seccomp", SendFd = "sendmsg", Setdomainname = "setdomainname", Setgroups = "setgroups",
+    SchedSetaffinity = "sched_setaffinity", SchedSetattr = "sched_setattr", Seccomp = "seccomp", SendFd = "sendmsg", Setdomainname = "setdomainname", Setgroups = "setgroups",
     Sethostname = "sethostname", SetMempolicy = "set_mempolicy", Setns = "setns", Setpriority = "setpriority",
     Setresgid = "setresgid", Setresuid = "setresuid", Setsid = "setsid", Sigaction = "rt_sigaction",
     Symlinkat = "symlinkat", TiocGPtPeer = "ioctl(TIOCGPTPEER)", TiocSCtty = "ioctl(TIOCSCTTY)",

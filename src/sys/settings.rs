@@ -110,6 +110,13 @@ pub fn sched_setattr(attr: &SchedAttr) -> Result<(), Errno> {
     Ok(())
 }
 
+/// sched_setaffinity(2) for the calling thread; the kernel leaves out CPUs it does not have.
+pub fn sched_setaffinity(mask: &[u64; 128]) -> Result<(), Errno> {
+    // SAFETY: pointer and size describe one readable array.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })?;
+    Ok(())
+}
+
 /// set_mempolicy(2) with a mask of up to 1024 nodes.
 pub fn set_mempolicy(mode: i32, nodes: &[u64; 16]) -> Result<(), Errno> {
     let any = nodes.iter().any(|&word| word != 0);

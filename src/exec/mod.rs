@@ -1,0 +1,263 @@
+//! `exec`: a further process in a container that runs.
+//!
+//! ```text
+//! parent                                  child
+//! find init, decide the process
+//! open the cgroup, clone3 ──────────────▶ OomScoreAdj, Undumpable
+//! (in the container's PID namespace)      JoinContainer: one setns by init's pidfd
+//!                      ◀── Console + fd ── Console (foreground)
+//! place in cgroup v1 ──────── PLACED ───▶ user, limits … AwaitPlacement, Outlive
+//!                      ◀── end of file ─── Exec (or Failed, at any point)
+//! pid file, pidfd; watch until it ends
+//! ```
+//!
+//! Needs no lock and writes nothing down: the kernel ends the process with the container.
+
+mod request;
+mod target;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{
+    DumpableBehavior, WaitId, WaitIdOptions, dumpable_behavior, geteuid, set_dumpable_behavior, waitid,
+};
+
+use crate::cgroup::Join;
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+use crate::init::{Scene, run as run_child, wire};
+use crate::plan::Plan;
+use crate::plan::exec::{Entry, ExecPlan, plan_exec};
+use crate::plan::step::Step;
+use crate::spawn::{self, Opener, Options, Parts, Tools, failure, run, settle};
+use crate::state::ContainerId;
+use crate::sys::process::{self, Child, pidfd_send_signal};
+use crate::sys::settings;
+
+pub use request::Request;
+use target::Target;
+
+/// A process that `exec` has started.
+#[derive(Debug)]
+pub struct Executed {
+    /// As the runtime sees it.
+    pub pid: i32,
+    /// Its exit status, or 128 and the number of the signal that killed it; `None` when detached.
+    pub status: Option<i32>,
+    /// What could not be had and is no error.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a program in a container; without `detach` waits for its end.
+///
+/// The foreground form takes all signals and reaps all children, and
+/// `execCPUAffinity.initial` stays with the calling thread: it is for a process of its own.
+///
+/// # Errors
+/// The container does not run (or is paused), the process is not valid, or cannot be executed.
+pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
+    let target = Target::find(&options.root, id, request.ignore_paused)?;
+    let stored = target.config_text()?;
+    let file = request.read_process()?;
+    let mut config = crate::config::parse_config("config.json", &stored)?;
+    let (process, mut warnings) = request.decide(config.process.take(), file.as_deref())?;
+    run::refuse_lost_terminal(request.detach, process.terminal, options)?;
+    config.process = Some(process);
+    let host = Host::default();
+    let namespaces = target.namespaces(&config, &host)?;
+    let place = target.record()?.cgroup.join_words(&request.cgroup)?;
+    let entry = Entry {
+        id: id.as_str(),
+        namespaces: namespaces.by_child,
+        become_root: namespaces.user,
+        chroot: !namespaces.configured.has("mount"),
+        placed_late: place.has_v1(),
+    };
+    let ExecPlan { mut plan, initial } = plan_exec(&config, &namespaces.configured, &entry, &host)?;
+    warnings.append(&mut plan.warnings);
+    if let Some(cpus) = initial {
+        settings::sched_setaffinity(&cpus)
+            .map_err(|errno| Error::sys("process.execCPUAffinity.initial", "sched_setaffinity", errno))?;
+    }
+    let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
+    let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;
+    Ok(Executed { pid, status, warnings })
+}
+
+/// The parts of the second half of the story.
+struct Start<'s> {
+    target: &'s Target,
+    plan: &'s Plan,
+    request: &'s Request,
+    options: &'s Options,
+    /// `CLONE_NEW*` of what must be joined before clone3.
+    by_parent: u64,
+}
+
+impl Start<'_> {
+    /// From the plan to a program that runs, or has ended.
+    fn go(&self, place: Join) -> Result<(i32, Option<i32>)> {
+        let mut tools = Tools::open(self.plan, self.options)?;
+        tools.joins.push(self.target.pidfd()?);
+        let (ours, theirs) = spawn::channel()?;
+        let signals = if self.request.detach { None } else { Some(run::take_signals(false)?) };
+        let (child, place) = self.clone_into(place, &tools, theirs.as_fd())?;
+        drop(theirs);
+        let pid = child.pid.as_raw_nonzero().get();
+        let begun = self
+            .place(&place, &child, ours.as_fd())
+            .and_then(|()| self.await_program(&child, ours.as_fd(), signals.as_ref()));
+        let (console, ended) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Err(discard(&child, error)),
+        };
+        settle::announce(self.options, &child, tools.pidfd_socket.as_ref()).map_err(|error| discard(&child, error))?;
+        match (signals, ended) {
+            (None, _) => Ok((pid, None)),
+            (Some(_), Some(status)) => {
+                run::copy_rest(console)?;
+                Ok((pid, Some(status)))
+            }
+            (Some(signals), None) => Ok((pid, Some(run::watch(&child, &signals, console)?))),
+        }
+    }
+
+    /// clone3 into the container's cgroup, or, where that has handed its controllers
+    /// down and takes no process, into the one that init is in.
+    fn clone_into(&self, place: Join, tools: &Tools, channel: BorrowedFd<'_>) -> Result<(Child, Join)> {
+        match self.clone_child(&place, tools, channel) {
+            Err(error)
+                if matches!(error.errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) && self.request.cgroup.is_empty() =>
+            {
+                let place = self.target.join_init()?;
+                self.clone_child(&place, tools, channel).map(|child| (child, place))
+            }
+            other => other.map(|child| (child, place)),
+        }
+    }
+
+    fn clone_child(&self, place: &Join, tools: &Tools, channel: BorrowedFd<'_>) -> Result<Child> {
+        let record = self.target.record()?;
+        let parts = Parts {
+            container: &self.target.container,
+            record: &record,
+            plan: self.plan,
+            tools,
+            options: self.options,
+            opener: Opener::Channel,
+        };
+        let mut scene = spawn::scene(&parts, channel, None)?;
+        self.add_root(&mut scene)?;
+        let clone = || {
+            process::clone3(0, place.v2(), || run_child(scene))
+                .map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
+        };
+        // Born undumpable, since it is born in the container's PID namespace; but files of an undumpable
+        // process in /proc are root's, and another user's child still has to write one.
+        let hide = geteuid().is_root() && dumpable_behavior().is_ok_and(|now| now == DumpableBehavior::Dumpable);
+        let dumpable = |behavior| {
+            set_dumpable_behavior(behavior).map_err(|errno| Error::sys("exec", "prctl(PR_SET_DUMPABLE)", errno))
+        };
+        if hide {
+            dumpable(DumpableBehavior::NotDumpable)?;
+        }
+        let child = match (self.by_parent, tools.joins.first()) {
+            (0, _) | (_, None) => clone(),
+            (flags, Some(pidfd)) => settle::in_namespaces("exec", "pidfd of init", pidfd.as_fd(), flags, clone),
+        };
+        if hide {
+            dumpable(DumpableBehavior::Dumpable)?;
+        }
+        child
+    }
+
+    /// Where the container has no mount namespace, its root is but init's.
+    fn add_root(&self, scene: &mut Scene<'_>) -> Result<()> {
+        if self.plan.steps.iter().any(|step| matches!(step, Step::Chroot)) {
+            let root = self.target.root()?;
+            scene.keep.push(process::number(root.as_fd()));
+            scene.root = Some(root);
+        }
+        Ok(())
+    }
+
+    /// The place in cgroup v1, which clone3 cannot give.
+    fn place(&self, place: &Join, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+        if !place.has_v1() {
+            return Ok(());
+        }
+        place.place(child.pid.as_raw_nonzero().get().unsigned_abs(), place.v2().is_some())?;
+        match wire::send_byte(channel, wire::PLACED) {
+            // Gone: its last word tells why.
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(Error::sys("exec", "send to the child", errno)),
+        }
+    }
+
+    /// Waits until the program is being executed; forwards signals meanwhile, as the container
+    /// may be frozen and take long. Gives the terminal, and the status if it has ended already.
+    fn await_program(
+        &self,
+        child: &Child,
+        channel: BorrowedFd<'_>,
+        signals: Option<&SignalFd>,
+    ) -> Result<(Option<OwnedFd>, Option<i32>)> {
+        let (mut console, mut ended) = (None, None);
+        loop {
+            if let Some(signals) = signals.filter(|_| ended.is_none())
+                && !wait_for(channel, signals)?
+            {
+                ended = run::handle_signals(child, signals, None)?;
+                continue;
+            }
+            let (bytes, fd) = settle::receive_with_fd(channel)?;
+            match wire::Record::from_bytes(&bytes) {
+                Some(record) if record.kind == wire::Kind::Console => console = fd,
+                Some(record) if record.kind == wire::Kind::Failed => {
+                    return Err(failure::child_failure(self.plan, &record));
+                }
+                None if bytes.is_empty() => {
+                    self.refuse_early_end(child, ended)?;
+                    return Ok((console, ended));
+                }
+                _ => return Err(Error::invalid("exec", "the child sent what is not a record")),
+            }
+        }
+    }
+
+    /// The end of file means execve, unless the container's end was the child's too.
+    fn refuse_early_end(&self, child: &Child, ended: Option<i32>) -> Result<()> {
+        let dead = ended.is_some() || crate::state::has_exited(&child.pidfd)?;
+        if dead && self.target.has_stopped()? {
+            return Err(failure::silent_death("exec", child));
+        }
+        Ok(())
+    }
+}
+
+/// Waits for either; true when the channel has something.
+fn wait_for(channel: BorrowedFd<'_>, signals: &SignalFd) -> Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(channel, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut fds, None)).map_err(|errno| Error::sys("exec", "poll", errno))?;
+    Ok(!fds[0].revents().is_empty())
+}
+
+/// Ends a child that was made in vain, and takes it off the list of processes.
+fn discard(child: &Child, error: Error) -> Error {
+    let killed = match pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) => retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)).map(drop),
+        Err(errno) => Err(errno),
+    };
+    match killed {
+        Ok(()) | Err(Errno::SRCH | Errno::CHILD) => error,
+        Err(errno) => error.note(&format!("and the process {:?} could not be killed: {errno}", child.pid)),
+    }
+}
+
+/// The error of a container in the wrong state.
+fn wrong_state(item: String, text: &'static str) -> Error {
+    Error::new(Kind::WrongState, item, text)
+}
