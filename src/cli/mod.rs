@@ -49,15 +49,20 @@ pub fn main(words: &[OsString]) -> u8 {
                 full::Parsed::Print(text) => return finish(print(&text), &Log::new(&Global::default()), 1),
                 full::Parsed::Wrong(text) => {
                     let global = Global { log: leading.log, log_format: leading.log_format, ..Global::default() };
-                    return finish(Err(Error::invalid("", text)), &Log::new(&global), 1);
+                    let verb = leading.verb.and_then(|at| words[at].to_str());
+                    return finish(Err(Error::invalid("", text)), &Log::new(&global), failure(verb));
                 }
             }
         }
     };
     let log = Log::new(&invocation.global);
-    // Engines tell a failed exec from a failed program by 255, as runc gives it.
-    let failure = if matches!(invocation.command, Command::Exec(_)) { 255 } else { 1 };
+    let failure = failure(Some(invocation.command.name()));
     finish(dispatch(&invocation.global, &log, invocation.command), &log, failure)
+}
+
+/// Engines tell a failed exec from a failed program by 255, as runc gives it.
+fn failure(verb: Option<&str>) -> u8 {
+    if verb == Some("exec") { 255 } else { 1 }
 }
 
 /// One file a verb; what a verb prints goes through [`print`].

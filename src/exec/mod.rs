@@ -6,7 +6,8 @@
 //! open the cgroup, clone3 ──────────────▶ OomScoreAdj, Undumpable
 //! (in the container's PID namespace)      JoinContainer: one setns by init's pidfd
 //!                      ◀── Console + fd ── Console (foreground)
-//! place in cgroup v1 ──────── PLACED ───▶ user, limits … AwaitPlacement, Outlive
+//! place in cgroup v1 ──────── PLACED ───▶ user, limits … AwaitPlacement
+//!                      ◀── Ready ───────── Outlive
 //!                      ◀── end of file ─── Exec (or Failed, at any point)
 //! pid file, pidfd; watch until it ends
 //! ```
@@ -16,10 +17,11 @@
 mod request;
 mod target;
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signalfd::SignalFd;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     DumpableBehavior, WaitId, WaitIdOptions, dumpable_behavior, geteuid, set_dumpable_behavior, waitid,
@@ -39,6 +41,9 @@ use crate::sys::settings;
 
 pub use request::Request;
 use target::Target;
+
+/// How long a child has to obey a signal.
+const GRACE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// A process that `exec` has started.
 #[derive(Debug)]
@@ -197,60 +202,71 @@ impl Start<'_> {
         }
     }
 
-    /// Waits until the program is being executed; forwards signals meanwhile, as the container
-    /// may be frozen and take long. Gives the terminal, and the status if it has ended already.
+    /// Waits until the child's end of the channel is gone, by execve or by its death, and
+    /// reads what it has said. Gives the terminal, and the status if it has ended already.
     fn await_program(
         &self,
         child: &Child,
         channel: BorrowedFd<'_>,
         signals: Option<&SignalFd>,
     ) -> Result<(Option<OwnedFd>, Option<i32>)> {
-        let (mut console, mut ended) = (None, None);
+        let ended = await_end(child, channel, signals)?;
+        let (mut console, mut ready) = (None, false);
         loop {
-            if let Some(signals) = signals.filter(|_| ended.is_none())
-                && !wait_for(channel, signals)?
-            {
-                ended = run::handle_signals(child, signals, None)?;
-                continue;
-            }
             let (bytes, fd) = settle::receive_with_fd(channel)?;
             match wire::Record::from_bytes(&bytes) {
-                Some(record) if record.kind == wire::Kind::Console => console = fd,
-                Some(record) if record.kind == wire::Kind::Failed => {
-                    return Err(failure::child_failure(self.plan, &record));
-                }
-                None if bytes.is_empty() => {
-                    self.refuse_early_end(child, ended)?;
-                    return Ok((console, ended));
-                }
-                _ => return Err(Error::invalid("exec", "the child sent what is not a record")),
+                Some(record) => match record.kind {
+                    wire::Kind::Console => console = fd,
+                    wire::Kind::Ready => ready = true,
+                    _ => return Err(failure::child_failure(self.plan, &record)),
+                },
+                None if bytes.is_empty() && ready => return Ok((console, ended)),
+                None if bytes.is_empty() => return Err(failure::silent_death("exec", child)),
+                None => return Err(Error::invalid("exec", "the child sent what is not a record")),
             }
         }
-    }
-
-    /// The end of file means execve, unless the container's end was the child's too.
-    fn refuse_early_end(&self, child: &Child, ended: Option<i32>) -> Result<()> {
-        let dead = ended.is_some() || crate::state::has_exited(&child.pidfd)?;
-        if dead && self.target.has_stopped()? {
-            return Err(failure::silent_death("exec", child));
-        }
-        Ok(())
     }
 }
 
-/// Waits for either; true when the channel has something.
-fn wait_for(channel: BorrowedFd<'_>, signals: &SignalFd) -> Result<bool> {
-    let mut fds = [PollFd::from_borrowed_fd(channel, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-    retry_on_intr(|| poll(&mut fds, None)).map_err(|errno| Error::sys("exec", "poll", errno))?;
-    Ok(!fds[0].revents().is_empty())
+/// Waits for the channel's end of file, not for messages: one wake-up for all of them.
+///
+/// Forwards signals meanwhile, as the container may be frozen and take long; gives the status
+/// of a child that ends. One that is frozen from birth still blocks all signals, as we do:
+/// when one that means the end does nothing, the child is given up.
+fn await_end(child: &Child, channel: BorrowedFd<'_>, signals: Option<&SignalFd>) -> Result<Option<i32>> {
+    let mut patience = None;
+    loop {
+        // POLLHUP and POLLERR are reported unasked (poll(2)).
+        let mut fds = vec![PollFd::from_borrowed_fd(channel, PollFlags::empty())];
+        fds.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
+        let ready = retry_on_intr(|| poll(&mut fds, patience.as_ref()));
+        if ready.map_err(|errno| Error::sys("exec", "poll", errno))? == 0 {
+            return Err(Error::new(Kind::System, "exec", "interrupted before the program could run")
+                .hint("is the container paused?"));
+        }
+        let gone = !fds[0].revents().is_empty();
+        let Some(signals) = signals.filter(|_| !gone) else { return Ok(None) };
+        while let Some(signal) = run::next_signal(signals)? {
+            if matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) {
+                patience = Some(GRACE);
+            }
+            if let Some(status) = run::handle_signal(signal, child, None)? {
+                return Ok(Some(status));
+            }
+        }
+    }
 }
 
 /// Ends a child that was made in vain, and takes it off the list of processes.
+///
+/// In a frozen cgroup v1 it dies only when that is thawed: nobody waits for it.
 fn discard(child: &Child, error: Error) -> Error {
-    let killed = match pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL) {
-        Ok(()) => retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)).map(drop),
-        Err(errno) => Err(errno),
-    };
+    let pidfd = child.pidfd.as_fd();
+    let killed = pidfd_send_signal(pidfd, libc::SIGKILL).and_then(|()| {
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, Some(&GRACE)))?;
+        retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)).map(drop)
+    });
     match killed {
         Ok(()) | Err(Errno::SRCH | Errno::CHILD) => error,
         Err(errno) => error.note(&format!("and the process {:?} could not be killed: {errno}", child.pid)),
@@ -258,6 +274,6 @@ fn discard(child: &Child, error: Error) -> Error {
 }
 
 /// The error of a container in the wrong state.
-fn wrong_state(item: String, text: &'static str) -> Error {
+fn wrong_state(item: String, text: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Kind::WrongState, item, text)
 }

@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::cgroup::Join;
 use crate::config::Config;
@@ -127,8 +129,8 @@ impl Target {
             match statat(CWD, &path, AtFlags::empty()) {
                 Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
                 // A kernel without this kind (time namespaces came with 5.6).
-                Err(rustix::io::Errno::NOENT) if !self.has_stopped()? => Ok(None),
-                Err(errno) => Err(self.explain(Error::sys(self.container.item(), format!("stat({path:?})"), errno))),
+                Err(Errno::NOENT) if !self.has_stopped()? => Ok(None),
+                Err(errno) => Err(self.explain(Error::sys("its namespaces", format!("stat({path:?})"), errno))),
             }
         };
         Ok(number(&"self")? != number(&self.pid())?)
@@ -139,11 +141,26 @@ impl Target {
         crate::state::has_exited(&self.pidfd)
     }
 
+    /// The same, of an init that seems to be about to: with its PID namespace it first ends all others in it.
+    pub fn is_stopping(&self) -> Result<bool> {
+        const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&SOON)));
+        ready.map(|ready| ready > 0).map_err(|errno| Error::sys(self.container.item(), "poll(pidfd)", errno))
+    }
+
     /// When the container has stopped meanwhile, that is the reason of whatever failed.
     pub fn explain(&self, error: Error) -> Error {
-        match self.has_stopped() {
-            Ok(true) => wrong_state(self.container.item(), "container not running: it stopped meanwhile")
-                .note(&error.to_string()),
+        let stopped = match error.errno() {
+            // setns(2) to the namespaces of one that exits; clone3(2) into its PID namespace.
+            // None: a child that died without a word.
+            None | Some(Errno::SRCH | Errno::NOMEM) => self.is_stopping(),
+            _ => self.has_stopped(),
+        };
+        match stopped {
+            Ok(true) => {
+                wrong_state(self.container.item(), format!("container not running: it stopped meanwhile ({error})"))
+            }
             _ => error,
         }
     }

@@ -152,7 +152,12 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::OomScoreAdj(value) => identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true),
         Step::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl),
         Step::AwaitPlacement => wire::expect_byte(scene.channel, wire::PLACED).during(Call::ParentGone),
-        Step::Outlive => set_parent_process_death_signal(None).during(Call::Prctl),
+        Step::Outlive => {
+            // It may have died before it was to be our death: when we were born into a frozen cgroup.
+            wire::check_open(scene.channel).during(Call::ParentGone)?;
+            wire::send(scene.channel, &Record::note(Kind::Ready)).during(Call::ParentGone)?;
+            set_parent_process_death_signal(None).during(Call::Prctl)
+        }
         Step::JoinContainer { namespaces, become_root } => join_container(scene, *namespaces, *become_root),
         Step::UserNamespaceRoot | Step::Join { .. } | Step::CgroupNamespace { .. } | Step::TimeNamespace { .. } => {
             enter_namespace(scene, step)

@@ -164,6 +164,17 @@ pub fn expect_byte(channel: BorrowedFd<'_>, expected: u8) -> Result<(), Errno> {
     }
 }
 
+/// Is the other side still there? EPIPE when not.
+pub fn check_open(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut byte = [0u8; 1];
+    match rustix::net::recv(channel, &mut byte[..], RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => Ok(()),
+        Ok((0, _)) => Err(Errno::PIPE),
+        Ok(_) => Err(Errno::PROTO),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Sends `bytes` together with a file descriptor (unix(7), SCM_RIGHTS).
 pub fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -38,7 +38,7 @@ pub enum Step {
     },
     /// `exec`: waits until the parent has placed us in the container's cgroup v1 hierarchies.
     AwaitPlacement,
-    /// `exec`: from here on the parent's death is not ours.
+    /// `exec`: says so, and from here on the parent's death is not ours.
     Outlive,
     /// sched_setaffinity(2).
     Affinity(CpuMask),

@@ -186,29 +186,37 @@ pub fn copy_rest(master: Option<OwnedFd>) -> Result<()> {
 }
 
 /// Reads all pending signals; the status of init when it has ended.
-pub fn handle_signals(child: &Child, signals: &SignalFd, console: Option<&Console>) -> Result<Option<i32>> {
-    loop {
-        let signal = match signals.read_signal() {
-            Ok(Some(info)) => info.ssi_signo as i32,
-            Ok(None) => return Ok(None),
-            Err(errno) => return Err(Error::sys("run", "read(signalfd)", Errno::from_raw_os_error(errno as i32))),
-        };
-        match signal {
-            libc::SIGCHLD => {
-                if let Some(status) = reap(child.pid)? {
-                    return Ok(Some(status));
-                }
-            }
-            libc::SIGWINCH => {
-                if let Some(console) = console {
-                    console.resize()?;
-                }
-            }
-            // Ours: from writing to a reader that is gone, and from the terminal of a background job.
-            libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => {}
-            other => forward(child.pidfd.as_fd(), other)?,
+fn handle_signals(child: &Child, signals: &SignalFd, console: Option<&Console>) -> Result<Option<i32>> {
+    while let Some(signal) = next_signal(signals)? {
+        if let Some(status) = handle_signal(signal, child, console)? {
+            return Ok(Some(status));
         }
     }
+    Ok(None)
+}
+
+/// The next pending signal.
+pub fn next_signal(signals: &SignalFd) -> Result<Option<i32>> {
+    match signals.read_signal() {
+        Ok(info) => Ok(info.map(|info| info.ssi_signo as i32)),
+        Err(errno) => Err(Error::sys("signals", "read(signalfd)", Errno::from_raw_os_error(errno as i32))),
+    }
+}
+
+/// What a signal means for the child; its status when it has ended.
+pub fn handle_signal(signal: i32, child: &Child, console: Option<&Console>) -> Result<Option<i32>> {
+    match signal {
+        libc::SIGCHLD => return reap(child.pid),
+        libc::SIGWINCH => {
+            if let Some(console) = console {
+                console.resize()?;
+            }
+        }
+        // Ours: from writing to a reader that is gone, and from the terminal of a background job.
+        libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => {}
+        other => forward(child.pidfd.as_fd(), other)?,
+    }
+    Ok(None)
 }
 
 fn forward(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
