@@ -34,8 +34,8 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::Plan;
 use crate::plan::exec::{Entry, ExecPlan, plan_exec};
 use crate::plan::step::Step;
-use crate::spawn::{self, Opener, Options, Parts, Tools, failure, run, settle};
-use crate::state::ContainerId;
+use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, run, settle};
+use crate::state::{ContainerId, Status, state_json};
 use crate::sys::process::{self, Child, pidfd_send_signal};
 use crate::sys::settings;
 
@@ -126,7 +126,7 @@ impl Start<'_> {
                 run::copy_rest(console)?;
                 Ok((pid, Some(status)))
             }
-            (Some(signals), None) => Ok((pid, Some(run::watch(&child, &signals, console)?))),
+            (Some(signals), None) => Ok((pid, Some(run::watch(&child, &signals, console, None, &mut Vec::new())?))),
         }
     }
 
@@ -210,14 +210,19 @@ impl Start<'_> {
         channel: BorrowedFd<'_>,
         signals: Option<&SignalFd>,
     ) -> Result<(Option<OwnedFd>, Option<i32>)> {
-        let ended = await_end(child, channel, signals)?;
-        let (mut console, mut ready) = (None, false);
+        // Messages wait for the end of file, one wake-up for all, but for one: that child waits for us.
+        let events = if self.plan.listener.is_some() { PollFlags::IN } else { PollFlags::empty() };
+        let (mut console, mut ready, mut ended) = (None, false, None);
         loop {
+            if ended.is_none() {
+                ended = await_channel(child, channel, events, signals)?;
+            }
             let (bytes, fd) = settle::receive_with_fd(channel)?;
             match wire::Record::from_bytes(&bytes) {
                 Some(record) => match record.kind {
                     wire::Kind::Console => console = fd,
                     wire::Kind::Ready => ready = true,
+                    wire::Kind::Listener => self.hand_over(&record, child)?,
                     _ => return Err(failure::child_failure(self.plan, &record)),
                 },
                 None if bytes.is_empty() && ready => return Ok((console, ended)),
@@ -226,26 +231,41 @@ impl Start<'_> {
             }
         }
     }
+
+    /// The listener of a seccomp filter that notifies, to its agent.
+    fn hand_over(&self, message: &wire::Record, child: &Child) -> Result<()> {
+        let Some(agent) = &self.plan.listener else {
+            return Err(Error::invalid("exec", "the child announced a listener that is not in the plan"));
+        };
+        let record = self.target.record()?;
+        let state = state_json(&record, Status::Running, Some(self.target.pid()));
+        listener::hand_over(agent, message, child.pid, child.pidfd.as_fd(), state)
+    }
 }
 
-/// Waits for the channel's end of file, not for messages: one wake-up for all of them.
+/// Waits for `events` on the channel or its end of file; gives the status of a child that ends first.
 ///
-/// Forwards signals meanwhile, as the container may be frozen and take long; gives the status
-/// of a child that ends. One that is frozen from birth still blocks all signals, as we do:
-/// when one that means the end does nothing, the child is given up.
-fn await_end(child: &Child, channel: BorrowedFd<'_>, signals: Option<&SignalFd>) -> Result<Option<i32>> {
+/// Forwards signals meanwhile, as the container may be frozen and take long. A child that is
+/// frozen from birth still blocks all signals, as we do: when one that means the end does
+/// nothing, the child is given up.
+fn await_channel(
+    child: &Child,
+    channel: BorrowedFd<'_>,
+    events: PollFlags,
+    signals: Option<&SignalFd>,
+) -> Result<Option<i32>> {
     let mut patience = None;
     loop {
         // POLLHUP and POLLERR are reported unasked (poll(2)).
-        let mut fds = vec![PollFd::from_borrowed_fd(channel, PollFlags::empty())];
+        let mut fds = vec![PollFd::from_borrowed_fd(channel, events)];
         fds.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
         let ready = retry_on_intr(|| poll(&mut fds, patience.as_ref()));
         if ready.map_err(|errno| Error::sys("exec", "poll", errno))? == 0 {
             return Err(Error::new(Kind::System, "exec", "interrupted before the program could run")
                 .hint("is the container paused?"));
         }
-        let gone = !fds[0].revents().is_empty();
-        let Some(signals) = signals.filter(|_| !gone) else { return Ok(None) };
+        let ready = !fds[0].revents().is_empty();
+        let Some(signals) = signals.filter(|_| !ready) else { return Ok(None) };
         while let Some(signal) = run::next_signal(signals)? {
             if matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) {
                 patience = Some(GRACE);

@@ -81,7 +81,8 @@ impl Target {
             .map_err(|errno| Error::sys(self.container.item(), "fcntl(F_DUPFD_CLOEXEC)", errno))
     }
 
-    fn pid(&self) -> i32 {
+    /// Init's pid.
+    pub fn pid(&self) -> i32 {
         self.init.pid.as_raw_nonzero().get()
     }
 

@@ -21,7 +21,7 @@ mod console;
 pub(crate) mod failure;
 mod hooks;
 mod idmap;
-mod listener;
+pub(crate) mod listener;
 mod net_device;
 mod notify;
 mod outside;
