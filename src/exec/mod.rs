@@ -82,7 +82,10 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         placed_late: place.has_v1(),
     };
     let ExecPlan { mut plan, initial } = plan_exec(&config, &namespaces.configured, &entry, &host)?;
-    warnings.append(&mut plan.warnings);
+    // What the container's own config asks for in vain, its create has told.
+    if file.is_some() || !request.capabilities.is_empty() {
+        warnings.append(&mut plan.warnings);
+    }
     if let Some(cpus) = initial {
         settings::sched_setaffinity(&cpus)
             .map_err(|errno| Error::sys("process.execCPUAffinity.initial", "sched_setaffinity", errno))?;
