@@ -35,7 +35,7 @@ test:
 conformance:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
-	@cargo run --quiet --release --locked -p xebec-integration -- \
+	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
 
 servers stress:
@@ -44,7 +44,7 @@ servers stress:
 figures:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
-	@cargo run --quiet --release --locked -p xebec-integration -- figures \
+	@cargo run --quiet --locked -p xebec-integration -- figures \
 		--runtime target/dist/xebec --runtime crun --runtime runc
 
 clean:

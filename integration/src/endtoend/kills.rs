@@ -3,7 +3,7 @@
 //! and to say in one line what happened.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
         quiet(&mut delete.command, delete.limit).map_err(|error| Stop::Fail(format!("delete --force: {error}")))?;
     // These it has waited for itself; only reaping is somebody else's work and may take a moment.
     expect_empty(&t.root)?;
-    let cgroup = PathBuf::from(format!("/sys/fs/cgroup{}/{id}", t.cgroup_base()));
+    let cgroup = cgroup_of(t);
     ensure!(!cgroup.exists(), "delete --force is back and {} is there", cgroup.display());
     let left = baseline.compare(&t.root, &[id]);
     ensure!(left.is_empty(), "left after delete --force: {}", left.join("; "));
@@ -210,8 +210,17 @@ fn base_name(t: &Trial) -> &str {
     t.cgroup_base().trim_start_matches('/')
 }
 
+/// Where the container's cgroup is in a private view.
+fn cgroup_of(t: &Trial) -> PathBuf {
+    PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id))
+}
+
+fn procs_of(t: &Trial) -> PathBuf {
+    cgroup_of(t).join("cgroup.procs")
+}
+
 /// The first process in the container's cgroup, as soon as there is one; none when the call ended first.
-fn first_process(live: &mut Live, procs: &PathBuf) -> Outcome<Option<Pid>> {
+fn first_process(live: &mut Live, procs: &Path) -> Outcome<Option<Pid>> {
     while live.child.try_wait()?.is_none() {
         let text = fs::read_to_string(procs).unwrap_or_default();
         if let Some(pid) = text.lines().next().and_then(|line| line.parse().ok()) {
@@ -232,6 +241,24 @@ enum Ending {
     Missed,
 }
 
+/// The median time that the child is seen before `create` is back.
+fn measure_child(t: &mut Trial, hooks: bool, baseline: &Baseline) -> Outcome<Duration> {
+    let mut times = Vec::new();
+    for number in 0..MEASURED {
+        configure(t, &format!("seen-{hooks}-{number}"), hooks, true);
+        t.write_config()?;
+        let mut live = begin(t, "create")?;
+        first_process(&mut live, &procs_of(t))?;
+        let seen = Instant::now();
+        while live.child.try_wait()?.is_none() {}
+        times.push(seen.elapsed());
+        live.wait()?.ok()?;
+        delete_everything(t, baseline)?;
+    }
+    times.sort();
+    Ok(percentile(&times, 0.5))
+}
+
 fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     if t.view == View::Host {
         return skip("finds the child by its cgroup v2");
@@ -240,12 +267,13 @@ fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     payload::install(&t.rootfs())?;
     fs::create_dir_all(&t.root)?;
     let baseline = Baseline::take(t.view, base_name(t));
-    let whole = measure(t, &["create"], true, &baseline)?;
+    let wholes = [measure_child(t, false, &baseline)?, measure_child(t, true, &baseline)?];
     let mut random = Random::new(settings.seed, verb);
     let mut counts = [0; 3];
     for number in 0..settings.kills {
-        let delay = random.below(whole);
-        configure(t, &format!("child-{number}"), number % 2 == 0, true);
+        let hooks = number % 2 == 1;
+        let delay = random.below(wholes[usize::from(hooks)]);
+        configure(t, &format!("child-{number}"), hooks, true);
         t.write_config()?;
         match kill_child_at(t, verb, delay, &baseline) {
             Ok(ending) => counts[ending as usize] += 1,
@@ -261,20 +289,20 @@ fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     }
     let [reported, was_up, missed] = counts;
     report!(
-        "seed {}: {} kills within {}: {reported} reported in one line, {was_up} came when the \
+        "seed {}: {} kills within {} or, with hooks, {}: {reported} reported in one line, {was_up} came when the \
          container was up, {missed} came too late",
         settings.seed,
         settings.kills,
-        ms(whole),
+        ms(wholes[0]),
+        ms(wholes[1]),
     );
     ensure!(reported > 0, "no kill came before the container was up");
     Ok(())
 }
 
 fn kill_child_at(t: &mut Trial, verb: &str, delay: Duration, baseline: &Baseline) -> Outcome<Ending> {
-    let procs = PathBuf::from(format!("/sys/fs/cgroup{}/{}/cgroup.procs", t.cgroup_base(), t.id));
     let mut live = begin(t, verb)?;
-    let child = first_process(&mut live, &procs)?;
+    let child = first_process(&mut live, &procs_of(t))?;
     if let Some(child) = child {
         wait_until(Instant::now() + delay);
         match kill(child, Signal::SIGKILL) {
