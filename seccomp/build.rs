@@ -9,7 +9,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 #[path = "src/hash.rs"]
 mod hash;
@@ -83,17 +83,27 @@ fn crate_dirs() -> Dirs {
         return Dirs { raw: raw.into(), sysno: sysno.into() };
     }
     let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("Cargo.toml");
-    let output = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"))
-        .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
-        .arg(manifest)
-        .output()
-        .expect("running cargo metadata");
+    // Offline first: the two crates are there, since cargo built them. It fails
+    // only where others of the workspace (dev-dependencies) were never fetched.
+    let output = metadata(&manifest, &["--offline"]);
+    let output = if output.status.success() { output } else { metadata(&manifest, &[]) };
     assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     Dirs {
         raw: package_src(&metadata, "linux-raw-sys", "0.12.1"),
         sysno: package_src(&metadata, "linux-sysno", "0.5.0"),
     }
+}
+
+fn metadata(manifest: &Path, more: &[&str]) -> Output {
+    Command::new(env::var_os("CARGO").expect("cargo sets CARGO"))
+        .args(["metadata", "--format-version=1", "--filter-platform"])
+        .arg(env::var_os("HOST").expect("cargo sets HOST"))
+        .arg("--manifest-path")
+        .arg(manifest)
+        .args(more)
+        .output()
+        .expect("running cargo metadata")
 }
 
 fn package_src(metadata: &serde_json::Value, name: &str, version: &str) -> PathBuf {

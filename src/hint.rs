@@ -22,8 +22,19 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("sched_setattr", Errno::PERM) => {
             "a real-time policy takes CAP_SYS_NICE, and on cgroup v1 with CONFIG_RT_GROUP_SCHED linux.resources.cpu.realtimeRuntime"
         }
+        ("faccessat", Errno::ACCESS) => "it must be a regular file that this user may execute (chmod +x)",
+        ("openat", Errno::NOENT | Errno::NOTDIR) if item.starts_with("root.path") => {
+            "root.path must name a directory, absolute or relative to the bundle"
+        }
+        ("openat2", Errno::LOOP) if item.starts_with("process.cwd") => {
+            "a path through /proc/self/fd or another magic link leads out of the container and is refused"
+        }
         ("execve", Errno::NOEXEC) => "the file is neither a program for this machine nor a script with a #! line",
         ("execve", Errno::NOENT) => "the file is there, but its interpreter (the #! line or the ELF loader) is not",
+        ("RTM_GETLINK", Errno::NODEV) => "the interface must be in the runtime's network namespace; see ip link",
+        ("RTM_NEWLINK", Errno::EXIST) => "the name is taken there; choose another, or a template such as eth%d",
+        ("RTM_NEWLINK", Errno::PERM) => "moving an interface takes CAP_NET_ADMIN over both network namespaces",
+        ("RTM_NEWLINK", Errno::INVAL) => "some interfaces, lo among them, cannot leave their network namespace",
         (_, Errno::ROFS) if call.contains("mkdirat") => "the mount point must exist where the file system is read-only",
         _ => return None,
     })

@@ -190,3 +190,33 @@ pub fn differences(old: &Value, new: &Value, pointer: &str) -> Vec<String> {
         _ => vec![format!("{pointer}: {new}")],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_makes_what_is_missing_and_appends() {
+        let mut config = json!({"list": [1]});
+        set(&mut config, "/a/b/-", json!("x"));
+        set(&mut config, "/list/-", json!(2));
+        set(&mut config, "/list/0", json!(0));
+        assert_eq!(config, json!({"a": {"b": ["x"]}, "list": [0, 2]}));
+    }
+
+    #[test]
+    fn remove_takes_members_and_items() {
+        let mut config = json!({"a": {"b": 1}, "list": [1, 2]});
+        remove(&mut config, "/a/b");
+        remove(&mut config, "/list/0");
+        remove(&mut config, "/not/there");
+        assert_eq!(config, json!({"a": {}, "list": [2]}));
+    }
+
+    #[test]
+    fn differences_name_places() {
+        let old = json!({"a": 1, "b": {"c": [1]}, "d": 0});
+        let new = json!({"a": 2, "b": {"c": [1, 2]}});
+        assert_eq!(differences(&old, &new, ""), ["/d: removed", "/a: 2", "/b/c/-: 2"]);
+    }
+}

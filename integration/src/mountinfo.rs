@@ -63,3 +63,22 @@ pub fn at<'a>(mounts: &'a [Mount], point: &str) -> Outcome<&'a Mount> {
         None => fail(format!("nothing is mounted at {point}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_two_optional_fields_is_parsed() {
+        let line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue";
+        let found = &parse(line)[0];
+        assert_eq!((found.point.as_str(), found.kind.as_str(), found.source.as_str()), ("/mnt2", "ext3", "/dev/root"));
+        assert!(found.has("noatime") && found.super_has("errors=continue"));
+        assert!(found.propagates("master") && found.propagates("shared") && !found.propagates("unbindable"));
+    }
+
+    #[test]
+    fn a_line_without_optional_fields_is_parsed() {
+        assert!(parse("1 2 0:1 / /proc ro - proc proc rw")[0].propagation.is_empty());
+    }
+}

@@ -114,3 +114,29 @@ pub fn find_program(word: &str) -> Result<PathBuf, String> {
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| format!("{word}: not found in PATH"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &[&str]) -> Result<Options, String> {
+        parse(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn values_come_apart_or_with_an_equals_sign() {
+        let options = parse_words(&["--runtime", "sh", "--format=json", "--jobs", "3", "--filter=a", "--filter", "b"]);
+        let options = options.expect("valid words");
+        assert_eq!((options.format, options.jobs, options.filters.len()), (Format::Json, 3, 2));
+        assert!(options.runtimes[0].ends_with("sh"));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for words in
+            [[].as_slice(), &["--jobs", "0", "--list"], &["--format"], &["--surprise"], &["--runtime", "/no/such"]]
+        {
+            assert!(parse_words(words).is_err(), "{words:?}");
+        }
+    }
+}

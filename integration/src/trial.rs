@@ -39,6 +39,7 @@ pub struct Trial {
     cgroup_base: String,
     calls: usize,
     ids: Vec<String>,
+    payload_seen: bool,
 }
 
 /// The `body` stage: performs one test and prints its verdict as JSON on stdout.
@@ -51,7 +52,7 @@ pub fn perform(order: &Order) -> ExitCode {
     };
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
-        let outcome = (case.body)(&mut trial);
+        let outcome = (case.body)(&mut trial).and_then(|()| trial.control());
         let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
         for line in bundle::differences(&default, &trial.config, "") {
             eprintln!("# config.json: {line}");
@@ -95,6 +96,7 @@ impl Trial {
             cgroup_base,
             calls: 0,
             ids: vec![ID.to_string()],
+            payload_seen: false,
         })
     }
 
@@ -239,7 +241,9 @@ impl Trial {
     /// Runs a shell script as the payload and returns its stdout; the script has to exit 0.
     pub fn run_sh(&mut self, script: &str) -> Outcome<String> {
         self.sh(script);
-        Ok(self.run()?.ok()?.stdout)
+        let out = self.run()?.ok()?.stdout;
+        self.payload_seen |= !out.is_empty();
+        Ok(out)
     }
 
     /// Runs the configuration and expects an error before the payload starts.
@@ -258,6 +262,23 @@ impl Trial {
         crate::ensure!(!done.stderr.trim().is_empty(), "the refusal says nothing on stderr");
         self.expect_unknown()?;
         Ok(done)
+    }
+
+    /// A runtime that refuses everything, or does nothing and exits 0, must not pass: unless the body
+    /// has seen output of a payload, a plain container has to run in a bundle of its own.
+    fn control(&mut self) -> Outcome {
+        if self.payload_seen {
+            return Ok(());
+        }
+        let id = self.another_id("control");
+        let bundle = Path::new(HOME).join("control");
+        bundle::make_rootfs(&bundle.join("rootfs"))?;
+        let mut config = bundle::default_config(&format!("{}/{id}", self.cgroup_base))?;
+        config["process"]["args"] = json!(["/bin/echo", "control"]);
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
+        let done = self.call(&["run", "--bundle", &bundle.display().to_string(), &id]).go()?;
+        crate::ensure!(done.stdout == "control\n", "a plain container does not run either: {}", done.stderr.trim());
+        Ok(())
     }
 
     /// After a failed create nothing may know the id any more.

@@ -161,6 +161,17 @@ fn plain_strings_are_borrowed_from_the_config() {
     let borrowed = |text: &xebec_seccomp::Text<'_>| matches!(text.0, std::borrow::Cow::Borrowed(_));
     assert!(borrowed(profile.default_action.as_ref().expect("given")));
     assert!(profile.architectures.iter().all(borrowed));
+    // As a runtime's config type embeds it.
+    #[derive(serde::Deserialize)]
+    struct Linux<'a> {
+        #[serde(borrow)]
+        seccomp: Option<Profile<'a>>,
+    }
+    let linux = format!(r#"{{ "seccomp": {json} }}"#);
+    let linux: Linux<'_> = serde_json::from_str(&linux).expect("a config");
+    assert!(borrowed(&linux.seccomp.expect("given").architectures[0]));
+    let none: Linux<'_> = serde_json::from_str(r#"{ "seccomp": null }"#).expect("a config");
+    assert!(none.seccomp.is_none());
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         listen_fds,
         listen_fdnames,
         rootless: is_rootless(global),
+        notify_socket: notify_socket(),
         cgroup_disabled: global.manager() == CgroupManager::Disabled,
     })
 }
@@ -65,6 +66,11 @@ fn socket_activation() -> (u32, Option<String>) {
         Some(count) if ours => (count, std::env::var("LISTEN_FDNAMES").ok()),
         _ => (0, None),
     }
+}
+
+/// Where the service manager waits for READY=1 (sd_notify(3)).
+pub fn notify_socket() -> Option<PathBuf> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// --rootless, or for `auto` whether the user is another than root.

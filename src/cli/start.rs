@@ -7,6 +7,7 @@ use super::log::Log;
 use super::settings;
 
 pub fn run(global: &Global, log: &Log, args: &One) -> Result<u8> {
-    log.warn(&spawn::start(&settings::root(global)?, &settings::id(&args.id)?)?);
+    let (root, id) = (settings::root(global)?, settings::id(&args.id)?);
+    log.warn(&spawn::start_and_notify(&root, &id, settings::notify_socket().as_deref())?);
     Ok(0)
 }

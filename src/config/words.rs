@@ -129,19 +129,15 @@ pub static HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Annotations that change what the runtime does, for
-/// `features`' potentiallyUnsafeConfigAnnotations; a final dot means a prefix.
-/// The `run.oci.` names and meanings are crun's.
-pub static ANNOTATIONS: &[&str] = &[
-    "org.criu.config",
-    "org.systemd.property.",
-    "run.oci.delegate-cgroup",
-    "run.oci.handler",
-    "run.oci.hooks.stderr",
-    "run.oci.hooks.stdout",
-    "run.oci.keep_original_groups",
-    "run.oci.seccomp.receiver",
-    "run.oci.systemd.subgroup",
-];
+/// `features`' potentiallyUnsafeConfigAnnotations: what has an effect here. Names and meanings are crun's.
+pub static ANNOTATIONS: &[&str] = &[KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER];
+
+/// "1": the process keeps the runtime's supplementary groups.
+pub const KEEP_ORIGINAL_GROUPS: &str = "run.oci.keep_original_groups";
+/// "1": a system call name that nobody knows is an error.
+pub const SECCOMP_FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+/// The agent's socket, where `linux.seccomp.listenerPath` names none.
+pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// A capability's name (capabilities(7)) to its number.
 #[must_use]

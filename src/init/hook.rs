@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, waitid};
 
 use crate::sys::process::{self, StringVector};
 use crate::sys::{Call, During, Outcome};
@@ -63,7 +63,8 @@ pub fn run(hook: &Prepared, pid: i32) -> Outcome<Ending> {
 
 fn execute(hook: &Prepared, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
     let path: &CStr = &hook.path;
-    let ready = process::reset_signals()
+    let ready = set_parent_process_death_signal(Some(Signal::KILL))
+        .and_then(|()| process::reset_signals())
         .and_then(|()| process::make_stdio(state, 0))
         .and_then(|()| process::make_stdio(output, 1))
         .and_then(|()| process::make_stdio(output, 2))

@@ -13,8 +13,10 @@ mod mounts;
 pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid};
 
@@ -26,6 +28,9 @@ use crate::sys::{Call, During, Fail, Outcome, process, settings};
 
 use hook::{Ending, Prepared};
 use wire::{Kind, Record};
+
+/// CLONE_NEWTIME of sched.h.
+const NEW_TIME: u64 = 0x80;
 
 /// The child's tools, made by the parent, and what the child acquires on its way.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub struct Scene<'p> {
     /// Which candidate args[0] is.
     pub program: usize,
     pub cwd_as_user: bool,
+    /// The caller's.
+    pub umask: Mode,
 }
 
 /// The two fifos between the child and `start`.
@@ -124,8 +131,8 @@ fn prepare(scene: &mut Scene<'_>) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     process::close_all_but(&mut scene.keep)?;
     process::reset_signals()?;
-    // What is made has exactly the mode that is asked for; `Umask` or `FindProgram` ends this.
-    rustix::process::umask(Mode::empty());
+    // What is made has exactly the mode that is asked for; `Umask` ends this.
+    scene.umask = rustix::process::umask(Mode::empty());
     Ok(())
 }
 
@@ -154,15 +161,22 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
             Err(errno) => Err(errno).during(Call::Keyctl),
         },
         Step::Loopback => bring_loopback_up(),
+        Step::NetDevices => wire::expect_byte(scene.channel, wire::EQUIPPED).during(Call::ParentGone),
         Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
         Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
         Step::RuntimeHooks => {
             wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
             wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
         }
-        Step::CreateContainerHook(n) => run_hook(scene.create_container.get(*n), trouble),
+        Step::CreateContainerHook(n) => {
+            rustix::process::umask(scene.umask);
+            let ran = run_hook(scene.create_container.get(*n), trouble);
+            rustix::process::umask(Mode::empty());
+            ran
+        }
         Step::StartContainerHook(n) => run_hook(scene.start_container.get(*n), trouble),
         Step::Ready => become_ready(scene),
+        Step::DropHandles => drop_handles(scene),
         Step::CloseFiles => close_files(scene),
         Step::Seccomp => load_filter(scene),
         Step::Exec => execute(scene, trouble),
@@ -230,7 +244,7 @@ fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) ->
         Step::Rlimit { resource, soft, hard, .. } => settings::prlimit(*resource, *soft, *hard).during(Call::Prlimit),
         Step::StdioOwner { uid } => identity::own_stdio(*uid),
         Step::Umask(mask) => {
-            rustix::process::umask(Mode::from_raw_mode(*mask));
+            rustix::process::umask(mask.map_or(scene.umask, Mode::from_raw_mode));
             Ok(())
         }
         Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).during(Call::Prctl),
@@ -273,14 +287,22 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
             settings::unshare(libc::CLONE_NEWCGROUP as u64).during(Call::Unshare)
         }
         Step::TimeNamespace { offsets } => {
-            settings::unshare(0x80 /* CLONE_NEWTIME */).during(Call::Unshare)?;
-            match offsets.is_empty() {
-                true => Ok(()),
-                false => identity::write_proc(scene.proc, c"self/timens_offsets", offsets.to_bytes(), true),
+            settings::unshare(NEW_TIME).during(Call::Unshare)?;
+            if !offsets.is_empty() {
+                identity::write_proc(scene.proc, c"self/timens_offsets", offsets.to_bytes(), true)?;
             }
+            enter_time_namespace(scene)
         }
         _ => Err(Errno::NOSYS).during(Call::Setns),
     }
+}
+
+/// unshare(2) makes a time namespace for later children only. Newer kernels enter it at execve(2) too (6.2 does,
+/// 5.19 does not); on older ones the program would silently run outside. setns(2) enters it on all that have it (5.6).
+fn enter_time_namespace(scene: &Scene<'_>) -> Outcome {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let made = openat(scene.proc, c"self/ns/time_for_children", flags, Mode::empty()).during(Call::Openat)?;
+    settings::setns(made.as_fd(), NEW_TIME).during(Call::Setns)
 }
 
 fn bring_loopback_up() -> Outcome {
@@ -321,6 +343,18 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
     }
 }
 
+/// Closes what leads out of the container; what is left are the channel and the fifos.
+fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
+    let numbers = [process::number(scene.proc)];
+    for &fd in numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(&scene.console_socket) {
+        process::close_one(fd).during(Call::CloseRange)?;
+    }
+    scene.root = None;
+    scene.empty_dir = None;
+    scene.late.clear();
+    Ok(())
+}
+
 /// Leaves nothing of ours open for the program.
 fn close_files(scene: &Scene<'_>) -> Outcome {
     process::cloexec_from(3 + scene.preserve_fds).during(Call::CloseRange)?;
@@ -335,11 +369,45 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
     }
 }
 
+/// Set from outside when somebody holds the seccomp listener.
+static LISTENER_TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// How long an agent's socket may keep us waiting.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
+///
+/// A listener is fetched by whoever starts us (pidfd_getfd(2)), because a call of
+/// ours could already be one that waits for the agent. So it is announced before,
+/// and its taking is awaited without a system call.
 fn load_filter(scene: &Scene<'_>) -> Outcome {
     let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
+    if filter.uses_notify {
+        let number = process::lowest_free_fd().during(Call::Dup)?;
+        let record = Record::listener(number, LISTENER_TAKEN.as_ptr() as usize);
+        match &scene.gate {
+            Some(gate) => rustix::io::write(gate.report, &record.to_bytes()).map(drop).during(Call::Write)?,
+            None => wire::send(scene.channel, &record).during(Call::ParentGone)?,
+        }
+    }
+    load(filter)?;
+    let begun = Instant::now();
+    while filter.uses_notify && LISTENER_TAKEN.load(Ordering::Acquire) == 0 {
+        if begun.elapsed() > LISTENER_PATIENCE {
+            return Err(Errno::TIMEDOUT).during(Call::Seccomp);
+        }
+        std::hint::spin_loop();
+    }
+    Ok(())
+}
+
+fn load(filter: &xebec_seccomp::Filter) -> Outcome {
     match xebec_seccomp::load(filter) {
-        Ok(_) => Ok(()),
+        // The listener stays open under its number until execve closes it.
+        Ok(listener) => {
+            std::mem::forget(listener);
+            Ok(())
+        }
         Err(errno) => Err(Errno::from_raw_os_error(errno.0)).during(Call::Seccomp),
     }
 }

@@ -15,6 +15,8 @@ use crate::sys::{Call, Fail};
 pub const MAPPED: u8 = b'm';
 /// Parent to child: it is in its cgroup v1 directories.
 pub const PLACED: u8 = b'p';
+/// Parent to child: the network devices are in its network namespace.
+pub const EQUIPPED: u8 = b'e';
 /// Parent to child: the runtime's hooks have run.
 pub const HOOKED: u8 = b'h';
 /// Parent to child: the cgroup's limits and device filter are in force.
@@ -38,6 +40,9 @@ pub enum Kind {
     Ready = 3,
     /// The terminal's master side comes with this message.
     Console = 4,
+    /// The filter's listener is about to be fd number `index`; `detail` is the address of
+    /// the flag that the child waits for (see [`Record::listener`]).
+    Listener = 5,
 }
 
 /// One message of the child.
@@ -74,6 +79,22 @@ impl Record {
         record
     }
 
+    /// The announcement of a seccomp listener.
+    #[must_use]
+    pub fn listener(number: u32, flag: usize) -> Record {
+        let mut record = Record::note(Kind::Listener);
+        record.index = number as u16;
+        record.detail[..8].copy_from_slice(&(flag as u64).to_le_bytes());
+        record.detail_len = 8;
+        record
+    }
+
+    /// The address in such an announcement.
+    #[must_use]
+    pub fn flag_address(&self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.detail().try_into().ok()?))
+    }
+
     /// What the kernel or a hook said about it.
     #[must_use]
     pub fn detail(&self) -> &[u8] {
@@ -103,6 +124,7 @@ impl Record {
             2 => Kind::Hooks,
             3 => Kind::Ready,
             4 => Kind::Console,
+            5 => Kind::Listener,
             _ => return None,
         };
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);

@@ -33,8 +33,9 @@ pub fn plan_credentials(process: &Process<'_>, grantable: u64, warnings: &mut Ve
     };
     let bounding = set("bounding", &caps.bounding);
     let permitted = set("permitted", &caps.permitted);
-    let inheritable = set("inheritable", &caps.inheritable);
-    let effective = set("effective", &caps.effective);
+    // What the kernel would refuse in one go is left out; `check` has warned of it.
+    let inheritable = set("inheritable", &caps.inheritable) & bounding;
+    let effective = set("effective", &caps.effective) & permitted;
     let ambient = set("ambient", &caps.ambient);
     let raisable = ambient & permitted & inheritable;
     if raisable != ambient {

@@ -5,9 +5,13 @@
 //! order of execution; `text` prints both.
 
 mod devices;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod mounts;
 mod namespaces;
+pub mod notify;
+mod resctrl;
 mod seccomp;
 pub mod step;
 mod text;
@@ -15,11 +19,14 @@ mod text;
 use std::ffi::CString;
 
 use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces};
+pub use resctrl::Resctrl;
+pub use seccomp::Listener;
 use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
@@ -33,6 +40,8 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
+    /// The host directory of the socket where the container says READY=1.
+    pub notify: Option<String>,
     /// `--cgroup-manager disabled`.
     pub cgroup_disabled: bool,
 }
@@ -44,12 +53,17 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
+    /// What the parent writes to init's oom_score_adj, where init itself cannot.
+    pub oom_score_adj: Option<i32>,
     /// Host interfaces to move into the container's network namespace, with their names there.
     pub net_devices: Vec<(String, String)>,
+    pub resctrl: Option<Resctrl>,
     pub hooks: HookPlan,
     pub exec: Exec,
     /// What [`Step::Seccomp`] loads.
     pub seccomp: Option<xebec_seccomp::Filter>,
+    /// Who answers its notifications.
+    pub listener: Option<Listener>,
     /// The absolute path of the root file system.
     pub rootfs: String,
     pub terminal: bool,
@@ -110,17 +124,24 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         false => format!("{}/{}", request.bundle, root.path),
     };
     let hooks = plan_hooks(&config.hooks)?;
-    let exec = plan_exec(config)?;
+    let mut exec = plan_exec(config)?;
+    if request.notify.is_some() {
+        notify::set_env(&mut exec.env);
+    }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
+    let joins_user = namespaces.joins_user();
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
         namespaces,
         cgroup,
         steps,
+        oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
+        resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
         exec,
+        listener: seccomp::plan_listener(config, seccomp.as_ref())?,
         seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),
@@ -153,9 +174,6 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     process(&mut steps, config, host, namespaces, warnings)?;
     steps.push(Step::Ready);
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
-    if let Some(process) = &config.process {
-        labels(&mut steps, process, host)?;
-    }
     steps.push(Step::CloseFiles);
     if config.linux.seccomp.is_some() {
         steps.push(Step::Seccomp);
@@ -190,6 +208,9 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         }
         steps.push(Step::Mount(Box::new(step)));
     }
+    if let Some(source) = &request.notify {
+        steps.push(Step::Mount(Box::new(notify::plan_mount(source)?)));
+    }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
     }
@@ -209,7 +230,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
 /// What makes the root final: late attributes, masks, the switch of roots.
 fn seal(steps: &mut Vec<Step>, config: &Config<'_>, request: &Request, namespaces: &Namespaces) -> Result<()> {
     let late = |step: &Step| match step {
-        Step::Mount(mount) if mount.late_readonly => Some((mount.index, mount.destination.clone())),
+        Step::Mount(mount) if mount.late_readonly => mount.index.map(|index| (index, mount.destination.clone())),
         _ => None,
     };
     let late: Vec<_> = steps.iter().filter_map(late).collect();
@@ -239,6 +260,8 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let Some(process) = &config.process else { return Ok(()) };
+    labels(steps, process, host)?;
+    steps.push(Step::DropHandles);
     if let Some(policy) = &config.linux.memory_policy {
         steps.push(identity::plan_memory_policy(policy)?);
     }
@@ -255,11 +278,12 @@ fn process(
         steps.push(identity::plan_rlimit(index, rlimit)?);
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
-    if let Some(umask) = process.user.umask {
-        steps.push(Step::Umask(umask));
-    }
+    steps.push(Step::Umask(process.user.umask));
     let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
+    if config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1") {
+        credentials.groups = None;
+    }
     if config.linux.seccomp.is_some() && !process.no_new_privileges {
         seccomp::keep_right_to_load(&mut credentials);
     }

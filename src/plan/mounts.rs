@@ -86,7 +86,7 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
     }
     let Sorted { attr, recursive_attr, propagation, .. } = sorted;
     let destination = in_root(&item, &mount.destination)?;
-    Ok(MountStep { index, destination, what, attr, recursive_attr, propagation, late_readonly })
+    Ok(MountStep { index: Some(index), destination, what, attr, recursive_attr, propagation, late_readonly })
 }
 
 /// A path below the root: absolute, also where an old config leaves the slash away (config.md, "Mounts").

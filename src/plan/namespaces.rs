@@ -111,13 +111,18 @@ pub fn enter(
     namespaces: &Namespaces,
     placed_late: bool,
 ) -> Result<()> {
-    if let Some(score) = config.process.as_ref().and_then(|p| p.oom_score_adj) {
+    // Writes to /proc/self come before Undumpable, which gives its files to the host's root.
+    // From inside a joined user namespace they are out of reach altogether: the parent writes.
+    let score = config.process.as_ref().and_then(|p| p.oom_score_adj);
+    if let Some(score) = score.filter(|_| !namespaces.joins_user()) {
         steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
     }
-    steps.push(Step::Undumpable);
     if namespaces.is_new("user") {
+        // Nobody else is in a new user namespace; becoming its root makes us undumpable too.
+        steps.extend(time_namespace(config, namespaces)?);
         steps.push(Step::UserNamespaceRoot);
     }
+    steps.push(Step::Undumpable);
     for (slot, join) in namespaces.joins.iter().enumerate() {
         // Joined before clone3: setns(2) moves only later children into a PID namespace, and
         // what is cloned belongs to the user namespace of the cloner.
@@ -128,12 +133,8 @@ pub fn enter(
     if namespaces.is_new("cgroup") {
         steps.push(Step::CgroupNamespace { wait: placed_late });
     }
-    if namespaces.is_new("time") {
-        let line = |(clock, o): (&crate::config::Text<'_>, &crate::config::TimeOffset)| {
-            format!("{clock} {} {}\n", o.secs, o.nanosecs)
-        };
-        let offsets: String = config.linux.time_offsets.iter().map(line).collect();
-        steps.push(Step::TimeNamespace { offsets: cstring("linux.timeOffsets", &offsets)? });
+    if !namespaces.is_new("user") {
+        steps.extend(time_namespace(config, namespaces)?);
     }
     steps.push(Step::Session);
     if !request.no_new_keyring {
@@ -142,6 +143,9 @@ pub fn enter(
     if namespaces.is_new("network") {
         steps.push(Step::Loopback);
     }
+    if !config.linux.net_devices.is_empty() {
+        steps.push(Step::NetDevices);
+    }
     if let Some(name) = config.hostname.as_deref().filter(|name| !name.is_empty()) {
         steps.push(Step::Hostname(cstring("hostname", name)?));
     }
@@ -149,6 +153,17 @@ pub fn enter(
         steps.push(Step::Domainname(cstring("domainname", name)?));
     }
     Ok(())
+}
+
+fn time_namespace(config: &Config<'_>, namespaces: &Namespaces) -> Result<Option<Step>> {
+    if !namespaces.is_new("time") {
+        return Ok(None);
+    }
+    let line = |(clock, o): (&crate::config::Text<'_>, &crate::config::TimeOffset)| {
+        format!("{clock} {} {}\n", o.secs, o.nanosecs)
+    };
+    let offsets: String = config.linux.time_offsets.iter().map(line).collect();
+    Ok(Some(Step::TimeNamespace { offsets: cstring("linux.timeOffsets", &offsets)? }))
 }
 
 /// The flags of mount(2) for `linux.rootfsPropagation`.
@@ -176,6 +191,7 @@ pub fn isolate_mounts(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &N
             )
             .hint("add {\"type\": \"mount\"} to linux.namespaces, or leave mounts empty"));
         }
+        refuse_host_mounts(config, namespaces)?;
         steps.push(Step::RootDirectory(path));
         return Ok(());
     }
@@ -197,6 +213,21 @@ pub fn isolate_mounts(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &N
     };
     steps.push(Step::Rootfs { path, isolate_parent });
     Ok(())
+}
+
+/// Whatever would change a mount of the host, in a container that has no mounts of its own.
+fn refuse_host_mounts(config: &Config<'_>, namespaces: &Namespaces) -> Result<()> {
+    let wishes = [
+        ("root.readonly", config.root.as_ref().is_some_and(|root| root.readonly)),
+        ("linux.rootfsPropagation", config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty())),
+        ("process.terminal", config.process.as_ref().is_some_and(|process| process.terminal)),
+        ("linux.devices", namespaces.has("user")),
+    ];
+    match wishes.iter().find(|(_, wished)| *wished) {
+        Some((item, _)) => Err(Error::invalid(item, "takes a mount namespace of the container's own")
+            .hint("add {\"type\": \"mount\"} to linux.namespaces")),
+        None => Ok(()),
+    }
 }
 
 /// The steps that make the root file system the process's root.

@@ -3,6 +3,7 @@
 use xebec_seccomp::{Filter, Options, compile};
 
 use crate::config::Config;
+use crate::config::words::{SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER};
 use crate::error::{Error, Result};
 
 use super::step::Credentials;
@@ -15,16 +16,34 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// the annotation run.oci.seccomp_fail_unknown_syscall errors.
 pub fn plan_seccomp(config: &Config<'_>, warnings: &mut Vec<String>) -> Result<Option<Filter>> {
     let Some(profile) = &config.linux.seccomp else { return Ok(None) };
-    let annotation = "run.oci.seccomp_fail_unknown_syscall".into();
-    let fail_unknown = config.annotations.get(&annotation).is_some_and(|value| &**value == "1" || &**value == "true");
+    let fail_unknown = config.annotations.get(&SECCOMP_FAIL_UNKNOWN.into()).is_some_and(|value| &**value == "1");
     let options = Options { absent_flags: SPEC_ALLOW, fail_unknown, ..Options::default() };
     let filter = compile(profile, &options).map_err(|e| Error::invalid("linux.seccomp", e.to_string()))?;
-    if filter.uses_notify {
-        return Err(Error::invalid("linux.seccomp", "SCMP_ACT_NOTIFY is not in this release")
-            .hint("use another action, such as SCMP_ACT_ERRNO"));
-    }
     warnings.extend(filter.warnings.iter().map(|warning| format!("linux.seccomp{warning}")));
     Ok(Some(filter))
+}
+
+/// The agent that answers `SCMP_ACT_NOTIFY`.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The socket it listens on.
+    pub path: String,
+    /// Passed on as it is.
+    pub metadata: Option<String>,
+}
+
+/// Who gets the listener of a filter that notifies: listenerPath, or crun's annotation.
+pub fn plan_listener(config: &Config<'_>, filter: Option<&Filter>) -> Result<Option<Listener>> {
+    let Some(profile) = config.linux.seccomp.as_ref().filter(|_| filter.is_some_and(|f| f.uses_notify)) else {
+        return Ok(None);
+    };
+    let annotation = config.annotations.get(&SECCOMP_RECEIVER.into());
+    let path = profile.listener_path.as_deref().or(annotation.map(|text| &**text)).filter(|path| !path.is_empty());
+    let Some(path) = path else {
+        return Err(Error::invalid("linux.seccomp.listenerPath", "SCMP_ACT_NOTIFY is used, but no agent is named")
+            .hint("name the socket of the agent, or use another action"));
+    };
+    Ok(Some(Listener { path: path.to_owned(), metadata: profile.listener_metadata.as_ref().map(|m| m.to_string()) }))
 }
 
 /// Without no_new_privs loading takes CAP_SYS_ADMIN (seccomp(2)), and it happens

@@ -32,7 +32,7 @@ pub enum Step {
     CgroupNamespace {
         wait: bool,
     },
-    /// unshares the time namespace with these lines of /proc/self/timens_offsets; execve enters it.
+    /// unshares the time namespace with these lines of /proc/self/timens_offsets, and enters it.
     TimeNamespace {
         offsets: CString,
     },
@@ -42,6 +42,8 @@ pub enum Step {
     Keyring(CString),
     /// Brings `lo` up.
     Loopback,
+    /// Waits until the parent has moved the network devices in: sysctls may name them.
+    NetDevices,
     Hostname(CString),
     Domainname(CString),
     /// Sets the propagation of the mounts we were cloned with, so that ours do not reach the host.
@@ -60,7 +62,7 @@ pub enum Step {
     /// mkdir -p below the root for process.cwd.
     WorkingDirectory(CString),
     Device(DeviceStep),
-    /// A link below /dev; `only_if` names what must exist in the root.
+    /// A link below /dev; what is there already stays, or goes first with `replace`.
     DevLink {
         path: CString,
         target: CString,
@@ -123,7 +125,8 @@ pub enum Step {
     StdioOwner {
         uid: u32,
     },
-    Umask(u32),
+    /// umask(2): the configured one, or the caller's, which our own 0 has stood in for.
+    Umask(Option<u32>),
     NoNewPrivileges,
     /// chdir(2) with the rights of root; a failure is tried again as the user.
     Chdir(CString),
@@ -145,6 +148,9 @@ pub enum Step {
         apparmor: bool,
         label: CString,
     },
+    /// Closes every handle that leads out of the container: from here on paths of the image
+    /// are resolved in our name, and /proc/self/fd leads to whatever is open (CVE-2024-21626).
+    DropHandles,
     /// Marks all fds close-on-exec, but for those that the program is to have.
     CloseFiles,
     /// Loads the seccomp filter.
@@ -156,8 +162,8 @@ pub enum Step {
 /// One entry of `mounts`.
 #[derive(Debug)]
 pub struct MountStep {
-    /// The place in `mounts`.
-    pub index: usize,
+    /// The place in `mounts`; `None` for the runtime's own.
+    pub index: Option<usize>,
     /// Path below the root.
     pub destination: CString,
     pub what: MountWhat,

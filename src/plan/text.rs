@@ -31,11 +31,15 @@ impl Step {
             Step::TimeNamespace { .. } => "linux.timeOffsets".into(),
             Step::Keyring(_) => "session keyring".into(),
             Step::Loopback => "linux.namespaces network".into(),
+            Step::NetDevices => "linux.netDevices".into(),
             Step::Hostname(_) => "hostname".into(),
             Step::Domainname(_) => "domainname".into(),
             Step::HostPropagation { .. } | Step::RootPropagation { .. } => "linux.rootfsPropagation".into(),
             Step::Rootfs { path, .. } | Step::RootDirectory(path) => format!("root.path {}", text(path)),
-            Step::Mount(mount) => format!("mounts[{}] {}", mount.index, text(&mount.destination)),
+            Step::Mount(mount) => match mount.index {
+                Some(index) => format!("mounts[{index}] {}", text(&mount.destination)),
+                None => format!("{} {}", super::notify::ITEM, text(&mount.destination)),
+            },
             Step::LateReadonly { mount, path, .. } => format!("mounts[{mount}] {}", text(path)),
             Step::WorkingDirectory(path) | Step::Chdir(path) | Step::CheckDirectory(path) => {
                 format!("process.cwd {}", text(path))
@@ -70,7 +74,7 @@ impl Step {
             Step::ExecLabel { apparmor: true, .. } => "process.apparmorProfile".into(),
             Step::ExecLabel { apparmor: false, .. } => "process.selinuxLabel".into(),
             Step::Seccomp => "linux.seccomp".into(),
-            Step::CloseFiles => "file descriptors".into(),
+            Step::DropHandles | Step::CloseFiles => "file descriptors".into(),
         }
     }
 
@@ -129,6 +133,7 @@ impl Step {
             Step::Session => "setsid".into(),
             Step::Keyring(name) => format!("keyctl JOIN_SESSION_KEYRING {}", text(name)),
             Step::Loopback => "lo up".into(),
+            Step::NetDevices => "wait for the network devices".into(),
             Step::Hostname(name) => format!("sethostname {}", text(name)),
             Step::Domainname(name) => format!("setdomainname {}", text(name)),
             Step::HostPropagation { word, .. } => format!("mount_setattr / {word}"),
@@ -170,7 +175,8 @@ impl Step {
             Step::Personality(persona) => format!("personality {persona:#x}"),
             Step::Rlimit { name, soft, hard, .. } => format!("prlimit {name} {soft} {hard}"),
             Step::StdioOwner { uid } => format!("fchown terminals and pipes of 0, 1, 2 to {uid}"),
-            Step::Umask(mask) => format!("umask {mask:04o}"),
+            Step::Umask(Some(mask)) => format!("umask {mask:04o}"),
+            Step::Umask(None) => "umask of the caller".into(),
             Step::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
             Step::Chdir(path) => format!("chdir {}", text(path)),
             Step::CheckDirectory(_) => "getcwd must lie below the root".into(),
@@ -189,6 +195,7 @@ impl Step {
             Step::FindProgram => format!("find {}", plan.exec.args.first().map_or_else(String::new, |s| text(s))),
             Step::Ready => "report ready; wait for start".into(),
             Step::ExecLabel { label, .. } => format!("write /proc/self/attr/exec {}", text(label)),
+            Step::DropHandles => "close every handle of the host".into(),
             Step::CloseFiles => "close all but stdio and the preserved".into(),
             Step::Seccomp => {
                 let length = plan.seccomp.as_ref().map_or(0, |filter| filter.program.len());
@@ -324,6 +331,12 @@ impl Plan {
         if let Some(maps) = &self.namespaces.maps {
             let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
             lines.push(parent("linux.uidMappings", act));
+        }
+        for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
+            lines.push(parent("linux.intelRdt", act));
+        }
+        if let Some(score) = self.oom_score_adj {
+            lines.push(parent("process.oomScoreAdj", format!("write oom_score_adj {score}")));
         }
         for (host, inside) in &self.net_devices {
             lines.push(parent(

@@ -21,7 +21,12 @@ mod console;
 mod failure;
 mod hooks;
 mod idmap;
+mod listener;
+mod net_device;
+mod notify;
+mod outside;
 pub mod own_exe;
+pub mod resctrl;
 mod run;
 mod settle;
 mod start;
@@ -44,8 +49,9 @@ use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::{self, Child, StringVector};
 
 pub use hooks::run_hooks;
+use outside::Outside;
 pub use run::{Exit, RunOptions, run};
-pub use start::start;
+pub use start::{start, start_and_notify};
 
 /// What the caller of `create` and `run` chooses.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +74,8 @@ pub struct Options {
     pub listen_fdnames: Option<String>,
     /// The runtime has no rights outside its own user namespace.
     pub rootless: bool,
+    /// The service manager's $NOTIFY_SOCKET: a path, or `@name`. It is told when the container says READY=1.
+    pub notify_socket: Option<PathBuf>,
     /// Leave the container in the caller's cgroup.
     pub cgroup_disabled: bool,
 }
@@ -100,6 +108,7 @@ struct Made {
     /// The terminal's master side, in a foreground `run`.
     console: Option<OwnedFd>,
     plan: Plan,
+    outside: Outside,
 }
 
 /// Plans `create` without doing anything: what `xebec plan` prints.
@@ -110,6 +119,10 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         rootless: options.rootless,
+        notify: options
+            .notify_socket
+            .as_ref()
+            .map(|_| format!("{}/{id}/{}", options.root.display(), notify::DIRECTORY)),
         cgroup_disabled: options.cgroup_disabled,
     };
     plan::plan(config, &request, &Host::default())
@@ -138,8 +151,9 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) ->
     let mut plan = plan(&config, bundle, id, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
     let tools = Tools::open(&plan, options)?;
+    let mut outside = Outside::survey(&plan)?;
     let container = Container::claim(&options.root, id)?;
-    let record = record(&config, bundle, id, &plan);
+    let record = record(&config, bundle, id, &plan, &outside, options);
     // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
     let claim = match plan.cgroup.claim() {
         Ok(claim) => claim,
@@ -147,10 +161,10 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) ->
     };
     let parts = Parts { container: &container, record: &record, plan: &plan, tools: &tools, options, opener };
     let mut child = None;
-    let built = remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut child));
+    let built = remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut outside, &mut child));
     match (built, child) {
-        (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan }),
-        (Err(error), child) => Err(undo(&container, &record, child.as_ref(), error)),
+        (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
+        (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),
         (Ok(_), None) => Err(forget(&container, Error::invalid(container.item(), "no process was made"))),
     }
 }
@@ -196,7 +210,14 @@ impl Tools {
 }
 
 /// state.json's content.
-fn record<'a>(config: &'a Config<'a>, bundle: &'a Bundle, id: &'a ContainerId, plan: &'a Plan) -> Record<'a> {
+fn record<'a>(
+    config: &'a Config<'a>,
+    bundle: &'a Bundle,
+    id: &'a ContainerId,
+    plan: &'a Plan,
+    outside: &Outside,
+    options: &Options,
+) -> Record<'a> {
     let created = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
     Record {
         oci_version: config.oci_version.clone(),
@@ -207,8 +228,9 @@ fn record<'a>(config: &'a Config<'a>, bundle: &'a Bundle, id: &'a ContainerId, p
         owner: rustix::process::getuid().as_raw(),
         annotations: config.annotations.clone(),
         cgroup: plan.cgroup.record(),
+        resctrl: outside.record(),
         own_pid_namespace: plan.namespaces.is_new("pid"),
-        has_process: config.process.is_some(),
+        no_new_keyring: options.no_new_keyring,
         poststart: config.hooks.poststart.clone(),
         poststop: config.hooks.poststop.clone(),
     }
@@ -232,9 +254,17 @@ struct Parts<'p> {
 }
 
 /// Makes cgroup and child, and brings the child to its gate.
-fn build(parts: &Parts<'_>, claim: cgroup::Claim<'_>, child: &mut Option<Child>) -> Result<(OwnedFd, Option<OwnedFd>)> {
+fn build(
+    parts: &Parts<'_>,
+    claim: cgroup::Claim<'_>,
+    outside: &mut Outside,
+    child: &mut Option<Child>,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let Parts { container, plan, tools, .. } = *parts;
     let cgroup = claim.create()?;
+    if parts.options.notify_socket.is_some() {
+        notify::make_directory(container)?;
+    }
     let fifos = if parts.opener == Opener::Fifo { Some(make_fifos(container)?) } else { None };
     let (ours, theirs) = channel()?;
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
@@ -242,6 +272,10 @@ fn build(parts: &Parts<'_>, claim: cgroup::Claim<'_>, child: &mut Option<Child>)
     drop((theirs, fifos));
     container.note_creating(&Init::of(made.pid)?)?;
     settle::settle(plan, &cgroup, made, ours.as_fd())?;
+    outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
+    if !plan.net_devices.is_empty() {
+        tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
+    }
     let console = accompany(parts, ours.as_fd(), made)?;
     settle::announce(parts.options, made, tools.pidfd_socket.as_ref())?;
     container.note_created()?;
@@ -265,6 +299,8 @@ fn accompany(parts: &Parts<'_>, channel: BorrowedFd<'_>, child: &Child) -> Resul
                 tell(channel, wire::HOOKED, child, parts.plan)?;
                 tell(channel, wire::GO, child, parts.plan)?;
             }
+            // Announced after `start` only.
+            Kind::Listener => return Err(Error::invalid("create", "the child announced a listener too early")),
             Kind::Ready => return Ok(console),
             Kind::Failed => return Err(failure::child_failure(parts.plan, &message)),
         }
@@ -323,6 +359,7 @@ fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, fifos: Option<&'p (Owne
         empty_dir: None,
         program: 0,
         cwd_as_user: false,
+        umask: Mode::empty(),
     })
 }
 

@@ -13,11 +13,12 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use crate::config::Bundle;
 use crate::error::{Error, Result};
 use crate::init::wire::{self, Kind};
-use crate::state::{Container, ContainerId};
+use crate::state::{Container, ContainerId, Status, state_json};
 use crate::sys::process::{Child, pidfd_send_signal};
 
 use super::console::Console;
-use super::{Made, Opener, Options, failure, make, settle};
+use super::notify::Notify;
+use super::{Made, Opener, Options, failure, listener, make, settle};
 
 /// How `run` ended.
 #[derive(Debug)]
@@ -51,16 +52,20 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
     }
     let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
     let made = make(bundle, id, options, Opener::Channel)?;
-    let started = start(&made);
-    if let Err(error) = started {
-        return Err(discard(&made, error));
-    }
+    let notify = match start(&made, options) {
+        Ok(notify) => notify,
+        Err(error) => return Err(discard(made, error)),
+    };
     // With the container's directory goes its lock: other verbs may work on it from here.
     let Made { container, child, console, plan, .. } = made;
     drop(container);
     let mut warnings = plan.warnings;
-    let Some(signals) = signals else { return Ok(Exit { status: 0, warnings }) };
-    let status = watch(&child, &signals, console)?;
+    let Some(signals) = signals else {
+        let waited = notify.map_or(Ok(()), |n| n.wait(child.pidfd.as_fd(), child.pid.as_raw_nonzero().get()));
+        warnings.extend(waited.err().map(|error| error.to_string()));
+        return Ok(Exit { status: 0, warnings });
+    };
+    let status = watch(&child, &signals, console, notify.as_ref(), &mut warnings)?;
     if !how.keep {
         warnings.extend(crate::teardown::delete(&options.root, id, true)?);
     }
@@ -68,28 +73,43 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
 }
 
 /// Opens the gate; the channel's end of file says that execve has succeeded.
-fn start(made: &Made) -> Result<()> {
+fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
     let channel = made.channel.as_fd();
+    let host = options.notify_socket.as_deref();
+    let notify = host.map(|host| Notify::open(&made.container, host)).transpose()?.flatten();
     wire::send_byte(channel, wire::START).map_err(|errno| Error::sys("run", "send to the child", errno))?;
-    let (bytes, _) = settle::receive_with_fd(channel)?;
-    match wire::Record::from_bytes(&bytes) {
-        None if bytes.is_empty() => {}
-        Some(record) if record.kind == Kind::Failed => return Err(failure::child_failure(&made.plan, &record)),
-        _ => return Err(Error::invalid("run", "the child sent what is not a record")),
-    }
     let text = made.container.record_text()?;
-    match Container::parse(&text) {
-        Some(record) => super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get()),
-        None => Ok(()),
+    let record = Container::parse(&text);
+    loop {
+        let (bytes, _) = settle::receive_with_fd(channel)?;
+        let message = wire::Record::from_bytes(&bytes);
+        match (message, &made.plan.listener, &record) {
+            (None, ..) if bytes.is_empty() => break,
+            (Some(message), ..) if message.kind == Kind::Failed => {
+                return Err(failure::child_failure(&made.plan, &message));
+            }
+            (Some(message), Some(agent), Some(record)) if message.kind == Kind::Listener => {
+                let pid = made.child.pid;
+                let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
+                listener::hand_over(agent, &message, pid, made.child.pidfd.as_fd(), state)?;
+            }
+            _ => return Err(Error::invalid("run", "the child sent what is not a record")),
+        }
     }
+    if let Some(record) = record {
+        super::start::poststart(&made.container, &record, made.child.pid.as_raw_nonzero().get())?;
+    }
+    Ok(notify)
 }
 
 /// A `run` that fails leaves nothing behind.
-fn discard(made: &Made, error: Error) -> Error {
+fn discard(made: Made, error: Error) -> Error {
+    let Made { container, child, outside, .. } = made;
+    let error = outside.take_back(error);
     let undo = || {
-        let text = made.container.record_text()?;
+        let text = container.record_text()?;
         match Container::parse(&text) {
-            Some(record) => crate::teardown::destroy(&made.container, &record, Some(made.child.pidfd.as_fd())),
+            Some(record) => crate::teardown::destroy(&container, &record, Some(child.pidfd.as_fd())),
             None => Ok(Vec::new()),
         }
     };
@@ -116,7 +136,13 @@ fn take_signals(subreaper: bool) -> Result<SignalFd> {
 }
 
 /// Forwards signals and terminal data until init has ended.
-fn watch(child: &Child, signals: &SignalFd, master: Option<OwnedFd>) -> Result<i32> {
+fn watch(
+    child: &Child,
+    signals: &SignalFd,
+    master: Option<OwnedFd>,
+    notify: Option<&Notify>,
+    warnings: &mut Vec<String>,
+) -> Result<i32> {
     let failed = |errno| Error::sys("run", "poll", errno);
     let mut console = master.map(Console::new).transpose()?;
     loop {
@@ -124,11 +150,17 @@ fn watch(child: &Child, signals: &SignalFd, master: Option<OwnedFd>) -> Result<i
         if let Some(console) = &console {
             fds.extend(console.poll_fds());
         }
+        let of_console = 1..fds.len();
+        fds.extend(notify.map(|notify| PollFd::from_borrowed_fd(notify.fd(), PollFlags::IN)));
         retry_on_intr(|| poll(&mut fds, None)).map_err(failed)?;
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
+        if let Some(notify) = notify {
+            // A manager that does not hear it is no reason to leave the container alone.
+            warnings.extend(notify.forward().err().map(|error| error.to_string()));
+        }
         if let Some(console) = &mut console {
-            console.copy(&ready[1..])?;
+            console.copy(&ready[of_console])?;
         }
         if let Some(status) = handle_signals(child, signals, console.as_ref())? {
             if let Some(console) = &mut console {

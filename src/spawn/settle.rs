@@ -12,7 +12,10 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect as connect_socket, recvmsg, socket_with,
 };
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, dumpable_behavior, pidfd_open, set_dumpable_behavior,
+    waitid,
+};
 
 use crate::cgroup::Cgroup;
 use crate::config::IdMapping;
@@ -44,11 +47,29 @@ pub fn open_namespace(join: &Join) -> Result<OwnedFd> {
     let fd = openat(CWD, &*join.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::sys(&item, format!("openat({path:?})"), errno))?;
     match settings::ns_type(fd.as_fd()) {
-        Ok(kind) if kind == join.flag => Ok(fd),
+        Ok(kind) if kind == join.flag => refuse_own_mounts(join, &fd).map(|()| fd),
         Ok(_) => Err(Error::invalid(item, format!("{path:?} is a namespace of another type"))),
         Err(_) => Err(Error::invalid(item, format!("{path:?} is not a namespace"))
             .hint("give a file such as /proc/PID/ns/net or /run/netns/NAME")),
     }
+}
+
+/// In a joined mount namespace the root is switched for everybody: never in the runtime's own.
+fn refuse_own_mounts(join: &Join, fd: &OwnedFd) -> Result<()> {
+    if join.kind != "mount" {
+        return Ok(());
+    }
+    let failed = |errno| Error::sys(join_item(join), "stat(\"/proc/self/ns/mnt\")", errno);
+    let own = rustix::fs::stat(c"/proc/self/ns/mnt").map_err(failed)?;
+    let joined = rustix::fs::fstat(fd).map_err(failed)?;
+    if (own.st_dev, own.st_ino) != (joined.st_dev, joined.st_ino) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        join_item(join),
+        "this is the runtime's own mount namespace, whose root the container would take",
+    )
+    .hint("leave the path out for a new one"))
 }
 
 /// Connects to a socket that the caller listens on.
@@ -100,9 +121,14 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
     let item = join_item(join);
     let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::sys(&item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
+    // The child is born among strangers, who must not ptrace it; it inherits this.
+    let dumpable = dumpable_behavior().map_err(|errno| Error::sys(&item, "prctl(PR_GET_DUMPABLE)", errno))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| Error::sys(&item, "prctl(PR_SET_DUMPABLE)", errno))?;
     settings::setns(fd.as_fd(), join.flag)
         .map_err(|errno| Error::sys(&item, format!("setns({:?})", join.path.to_string_lossy()), errno))?;
     let child = clone();
+    set_dumpable_behavior(dumpable).map_err(|errno| Error::sys(&item, "prctl(PR_SET_DUMPABLE)", errno))?;
     let back = settings::setns(own.as_fd(), join.flag).map_err(|errno| Error::sys(&item, "setns(own)", errno));
     let child = child?;
     back.map(|()| child)
@@ -123,7 +149,8 @@ fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
     let between = process::clone3(0, None, || {
-        let made = settings::setns(namespace, join.flag)
+        let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .and_then(|()| settings::setns(namespace, join.flag))
             .and_then(|()| become_root())
             .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
         let (pid, errno) = match made {
@@ -169,6 +196,13 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
         write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
         write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, score.to_string()).map_err(|e| {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
+        })?;
     }
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;

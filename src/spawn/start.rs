@@ -6,46 +6,78 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::Pid;
 
 use crate::config::Bundle;
 use crate::error::{Error, Kind, Result};
 use crate::init::wire::{self, Record as ChildRecord};
-use crate::plan::plan_hook;
+use crate::plan::{Plan, plan_hook};
 use crate::state::{Container, ContainerId, Record, Status, state_json};
+use crate::sys::Call;
 
-use super::{Options, failure, run_hooks};
+use super::notify::{self, Notify};
+use super::{Options, failure, listener, run_hooks};
 
 /// Runs the program of a created container, and its startContainer and poststart hooks.
 ///
 /// Returns when the program is being executed; the lines are warnings.
 pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<String>> {
+    start_and_notify(root, id, None)
+}
+
+/// [`start`] for a service manager that listens on `notify_socket` ($NOTIFY_SOCKET).
+///
+/// Where create was given it too, this waits until the container says READY=1 or has ended, and passes it on.
+pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Path>) -> Result<Vec<String>> {
     let container = Container::open(root, id)?;
     container.lock()?;
     let text = container.record_text()?;
     let record = Container::parse(&text).ok_or_else(|| wrong_state(&container, "its create did not finish"))?;
     let Some(init) = container.init()? else { return Err(wrong_state(&container, "its create did not finish")) };
-    if init.pidfd()?.is_none() {
-        return Err(wrong_state(&container, "it is stopped"));
-    }
+    let Some(pidfd) = init.pidfd()? else { return Err(wrong_state(&container, "it is stopped")) };
     let Some(fifo) = container.open_start_fifo()? else {
         return Err(wrong_state(&container, "it is running already"));
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let report = openat(container.dir(), "report", flags, Mode::empty())
         .map_err(|errno| Error::sys(container.item(), "openat(\"report\")", errno))?;
+    let notify = notify_socket.map(|host| Notify::open(&container, host)).transpose()?.flatten();
     retry_on_intr(|| rustix::io::write(&fifo, &[wire::START]))
         .map_err(|errno| Error::sys(container.item(), "write(\"start\")", errno))?;
     drop(fifo);
-    if let Some(failed) =
-        answer(report.as_fd()).map_err(|errno| Error::sys(container.item(), "read(\"report\")", errno))?
-    {
-        let error = explain(&container, &record, &failed)?;
+    follow(&container, &record, init.pid, pidfd.as_fd(), report.as_fd())?;
+    let pid = init.pid.as_raw_nonzero().get();
+    poststart(&container, &record, pid)?;
+    // With the container's directory goes its lock: getting ready may take long.
+    drop(container);
+    let waited = notify.map_or(Ok(()), |notify| notify.wait(pidfd.as_fd(), pid));
+    // The container runs; what was not told is no reason to say that it does not.
+    Ok(waited.err().into_iter().map(|error| error.to_string()).collect())
+}
+
+/// Follows the child from its start to execve.
+fn follow(
+    container: &Container,
+    record: &Record<'_>,
+    pid: Pid,
+    pidfd: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
+) -> Result<()> {
+    let failed = |errno| Error::sys(container.item(), "read(\"report\")", errno);
+    while let Some(message) = answer(report).map_err(failed)? {
+        let plan = plan_again(container, record)?;
+        if let (wire::Kind::Listener, Some(agent)) = (message.kind, &plan.listener) {
+            let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
+            listener::hand_over(agent, &message, pid, pidfd, state)
+                .map_err(|error| destroy_after(container, record, error))?;
+            continue;
+        }
+        let error = failure::child_failure(&plan, &message);
         // A failed startContainer hook ends the container (runtime.md, "Lifecycle", step 7).
-        let hook = matches!(failed.fail.call, crate::sys::Call::HookStatus | crate::sys::Call::HookTimeout);
-        return Err(if hook { after_failed_hook(&container, &record, error) } else { error });
+        let hook = matches!(message.fail.call, Call::HookStatus | Call::HookTimeout);
+        return Err(if hook { destroy_after(container, record, error) } else { error });
     }
-    poststart(&container, &record, init.pid.as_raw_nonzero().get())?;
-    Ok(Vec::new())
+    Ok(())
 }
 
 /// Runs the poststart hooks; a failure ends the container (runtime.md, "Lifecycle", step 9).
@@ -56,10 +88,10 @@ pub fn poststart(container: &Container, record: &Record<'_>, pid: i32) -> Result
     let hooks = record.poststart.iter().enumerate().map(|(i, hook)| plan_hook(format!("hooks.poststart[{i}]"), hook));
     let hooks: Vec<_> = hooks.collect::<Result<_>>()?;
     run_hooks(&hooks, &state_json(record, Status::Running, Some(pid)), record)
-        .map_err(|error| after_failed_hook(container, record, error))
+        .map_err(|error| destroy_after(container, record, error))
 }
 
-fn after_failed_hook(container: &Container, record: &Record<'_>, error: Error) -> Error {
+fn destroy_after(container: &Container, record: &Record<'_>, error: Error) -> Error {
     match crate::teardown::destroy(container, record, None) {
         Ok(warnings) if warnings.is_empty() => error,
         Ok(warnings) => error.note(&warnings.join("; ")),
@@ -86,11 +118,15 @@ fn answer(report: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Er
     }
 }
 
-/// Makes the plan again from the stored config, to find the words for a step's number.
-fn explain(container: &Container, record: &Record<'_>, failed: &ChildRecord) -> Result<Error> {
+/// The plan that create made, from the config it stored: `start` itself needs none.
+fn plan_again(container: &Container, record: &Record<'_>) -> Result<Plan> {
     let text = container.read("config.json")?.unwrap_or_default();
     let text = String::from_utf8(text).map_err(|_| Error::invalid(container.item(), "its config.json is not UTF-8"))?;
     let bundle = Bundle::from_text(record.bundle.to_string().into(), text);
-    let plan = super::plan(&bundle.config()?, &bundle, &container.id, &Options::default())?;
-    Ok(failure::child_failure(&plan, failed))
+    let options = Options {
+        notify_socket: notify::is_wanted(container).then(Default::default),
+        no_new_keyring: record.no_new_keyring,
+        ..Options::default()
+    };
+    super::plan(&bundle.config()?, &bundle, &container.id, &options)
 }

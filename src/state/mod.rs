@@ -8,6 +8,7 @@
 //! | `report`     | fifo, before clone3                       | the child's error after `start` |
 //! | `creating`   | link, right after clone3                  | pid and start time of the init process |
 //! | `init`       | `creating` renamed, when create succeeded | the same |
+//! | `notify/`    | before clone3, under $NOTIFY_SOCKET       | the socket for READY=1, made by `start` |
 //!
 //! Nothing is ever rewritten, so a runtime that is killed at any moment leaves
 //! either a directory that owns nothing yet, or a complete record of what to undo.
@@ -18,6 +19,7 @@ mod process;
 mod snapshot;
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::config::{Hook, StringMap, Text};
 use crate::error::{Error, Kind, Result};
+use crate::spawn::resctrl;
 
 pub use pause::{pause, resume};
 pub use process::Init;
@@ -113,10 +116,13 @@ pub struct Record<'a> {
     #[serde(borrow, default)]
     pub annotations: StringMap<'a>,
     pub cgroup: cgroup::Record,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Record>,
     /// The container has a PID namespace of its own: with its init everything dies.
     pub own_pid_namespace: bool,
-    /// There is something to execute.
-    pub has_process: bool,
+    /// --no-new-keyring, which changes the plan.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -363,6 +369,21 @@ impl Container {
         Ok(self.open_start_fifo()?.is_some())
     }
 
+    /// Removes a directory of this one: `notify`, with its socket.
+    fn remove_directory(&self, name: &CStr) -> Result<()> {
+        let failed = |call, errno| self.failed(call, &name.to_string_lossy(), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(&self.dir, name, flags, Mode::empty()).map_err(|errno| failed("openat", errno))?;
+        let entries = Dir::read_from(&dir).map_err(|errno| failed("getdents64", errno))?;
+        for entry in entries {
+            let entry = entry.map_err(|errno| failed("getdents64", errno))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                unlinkat(&dir, entry.file_name(), AtFlags::empty()).map_err(|errno| failed("unlinkat", errno))?;
+            }
+        }
+        unlinkat(&self.dir, name, AtFlags::REMOVEDIR).map_err(|errno| failed("rmdir", errno))
+    }
+
     /// Removes the directory; it is the last thing that goes.
     pub fn remove(&self) -> Result<()> {
         let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
@@ -374,6 +395,7 @@ impl Container {
             }
             match unlinkat(&self.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR) => self.remove_directory(name)?,
                 Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
             }
         }
@@ -435,7 +457,7 @@ mod tests {
         let container = Container::claim(&root, &id).expect("free");
         container.write_new("state.json", b"{").expect("written");
         assert_eq!(Container::claim(&root, &id).expect_err("taken").kind(), Kind::Exists);
-        assert_eq!(ids(&root).expect("listed"), [id.clone()]);
+        assert_eq!(ids(&root).expect("listed"), std::slice::from_ref(&id));
         let text = container.record_text().expect("read");
         assert!(Container::parse(&text).is_none(), "half a record is none");
         container.remove().expect("removed");

@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod mount;
+pub mod netlink;
 pub mod process;
 pub mod settings;
 

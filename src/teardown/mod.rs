@@ -13,7 +13,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::plan_hook;
-use crate::spawn::run_hooks;
+use crate::spawn::{resctrl, run_hooks};
 use crate::state::{Container, ContainerId, Record, Status, state_json};
 use crate::sys::process::pidfd_send_signal;
 
@@ -94,10 +94,12 @@ pub fn destroy(container: &Container, record: &Record<'_>, pidfd: Option<Borrowe
     if let Some(alive) = pidfd.or(found.as_ref().map(AsFd::as_fd)) {
         kill_init(container, record, alive)?;
     }
-    if !record.own_pid_namespace {
+    // Without init on record its pid namespace does not help: create was killed right after clone3.
+    if !record.own_pid_namespace || init.is_none() {
         record.cgroup.kill_all(Signal::KILL)?;
     }
     record.cgroup.remove()?;
+    record.resctrl.as_ref().map_or(Ok(()), resctrl::remove)?;
     container.remove()?;
     Ok(poststop(record))
 }

@@ -31,7 +31,7 @@ fn list(group: &mut Group) {
         Ok(())
     });
     for words in [["list", "--format", "json"].as_slice(), &["list", "--format=json"], &["list", "-f", "json"]] {
-        let name = words[1..].join("_").replace(['-', '='], "_").trim_matches('_').replace("__", "_");
+        let name = words[1..].join("_apart_").replace('=', "_equals_").replace('-', "");
         group.add(format!("list_{name}_is_an_array"), move |t| {
             t.sleeper()?;
             let out = t.call(words).go()?.ok()?.stdout;

@@ -17,12 +17,15 @@ mod mount_options;
 mod mount_refusals;
 mod mounts;
 mod namespaces;
+mod net_devices;
+mod notify;
 mod privileges;
 mod process;
 mod rootfs;
 mod schema;
 mod seccomp;
 mod signals;
+mod stress;
 mod terminal;
 mod texts;
 mod verbs;
@@ -52,11 +55,49 @@ pub fn all() -> Vec<Case> {
         kernel::group(),
         seccomp::group(),
         namespaces::group(),
+        net_devices::group(),
+        notify::group(),
         rootfs::group(),
         mounts::group(),
         mount_refusals::group(),
         mount_options::group(),
         devices::group(),
+        stress::group(),
     ];
     groups.into_iter().flat_map(|group| group.cases).collect()
+}
+
+#[cfg(test)]
+mod suite {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut seen = BTreeSet::new();
+        let twice: Vec<String> =
+            all().into_iter().map(|case| case.name).filter(|name| !seen.insert(name.clone())).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    #[test]
+    fn every_case_cites_a_document() {
+        for case in all() {
+            assert!(
+                case.cites == "engine contract" || case.cites.contains(".md"),
+                "{} cites {}",
+                case.name,
+                case.cites
+            );
+        }
+    }
+
+    #[test]
+    fn what_outruns_the_peers_names_its_clause() {
+        for case in all() {
+            let Some(why) = case.beyond_peers else { continue };
+            assert!(why.contains(".md#") || why.contains("engine contract"), "{}: {why}", case.name);
+        }
+    }
 }
