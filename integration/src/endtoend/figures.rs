@@ -13,13 +13,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::bundle;
 use crate::case::{Case, Group, Outcome, Stop, fail};
-use crate::ensure;
 use crate::trial::Trial;
 
 use super::settings::Settings;
 use super::timed::{percentile, quiet};
-use super::{payload, report};
+use super::{payload, profile, report};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const WARM_UP: u64 = 5;
@@ -27,8 +27,10 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 pub fn cases() -> Vec<Case> {
     let mut group = Group::new("figures", "engine contract");
-    group.add("run", |t| compare(t, Contender::run));
-    group.add("create_start_wait_delete", |t| compare(t, Contender::lifecycle));
+    for (suffix, filtered) in [("", false), ("_with_seccomp", true)] {
+        group.add(format!("run{suffix}"), move |t| compare(t, Contender::run, filtered));
+        group.add(format!("create_start_wait_delete{suffix}"), move |t| compare(t, Contender::lifecycle, filtered));
+    }
     group.cases
 }
 
@@ -92,13 +94,17 @@ fn reap_strays() {
 }
 
 /// What the first runtime's `spec` writes, for a payload without terminal; all contenders get the same.
-fn configuration(t: &mut Trial) -> Outcome<Value> {
+fn configuration(t: &mut Trial, filtered: bool) -> Outcome<Value> {
     let directory = t.scratch.join("spec");
     fs::create_dir(&directory)?;
     t.bare_call(&["spec"]).cwd(&directory).go()?.ok()?;
     let text = fs::read_to_string(directory.join("config.json"))?;
     let mut config: Value = serde_json::from_str(&text)?;
-    ensure!(config["linux"]["seccomp"].is_null(), "spec writes a seccomp profile");
+    bundle::remove(&mut config, "/linux/seccomp");
+    if filtered {
+        let held = config["process"]["capabilities"]["bounding"].as_array().cloned().unwrap_or_default();
+        config["linux"]["seccomp"] = profile::seccomp(&held.iter().filter_map(Value::as_str).collect::<Vec<_>>())?;
+    }
     // crun 1.8.1 accepts nothing newer.
     config["ociVersion"] = json!("1.0.2");
     config["process"]["terminal"] = json!(false);
@@ -107,9 +113,9 @@ fn configuration(t: &mut Trial) -> Outcome<Value> {
     Ok(config)
 }
 
-fn contenders(t: &mut Trial, settings: &Settings) -> Outcome<Vec<Contender>> {
+fn contenders(t: &mut Trial, settings: &Settings, filtered: bool) -> Outcome<Vec<Contender>> {
     payload::install(&t.rootfs())?;
-    let mut config = configuration(t)?;
+    let mut config = configuration(t, filtered)?;
     let mut all = Vec::new();
     for (name, path) in &settings.runtimes {
         let directory = |kind: &str| t.scratch.join(format!("{kind}-{name}"));
@@ -146,10 +152,10 @@ fn take_priority() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn compare(t: &mut Trial, measure: fn(&Contender) -> Result<Duration, String>) -> Outcome {
+fn compare(t: &mut Trial, measure: fn(&Contender) -> Result<Duration, String>, filtered: bool) -> Outcome {
     let settings = Settings::inherited()?;
     set_child_subreaper(true)?;
-    let mut all = contenders(t, &settings)?;
+    let mut all = contenders(t, &settings, filtered)?;
     let bpffs = mount_bpffs()?;
     let priority = take_priority();
     for round in 0..settings.rounds + WARM_UP {
@@ -165,10 +171,11 @@ fn compare(t: &mut Trial, measure: fn(&Contender) -> Result<Duration, String>) -
     }
     let with = |there: bool| if there { "with" } else { "without" };
     report!(
-        "{} rounds, interleaved, {} SCHED_FIFO, {} bpffs; no seccomp",
+        "{} rounds, interleaved, {} SCHED_FIFO, {} bpffs, {} the engines' seccomp profile",
         settings.rounds,
         with(priority),
-        with(bpffs)
+        with(bpffs),
+        with(filtered)
     );
     print_table(&mut all)
 }

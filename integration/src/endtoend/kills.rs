@@ -3,7 +3,7 @@
 //! and to say in one line what happened.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,13 +35,25 @@ pub fn cases() -> Vec<Case> {
         [&["run"][..], &["create"], &["create", "start"], &["create", "delete"], &["create", "start", "delete"]];
     for verbs in stories {
         let name = verbs.join("_and_");
-        group.add(format!("{name}_is_killed"), move |t| kill_runtime(t, verbs, false));
-        group.add(format!("{name}_with_hooks_is_killed"), move |t| kill_runtime(t, verbs, true));
+        for (suffix, kind) in
+            [("", Kind::Plain), ("_with_hooks", Kind::WithHooks), ("_without_pid_namespace", Kind::WithoutPidNamespace)]
+        {
+            group.add(format!("{name}{suffix}_is_killed"), move |t| kill_runtime(t, verbs, kind));
+        }
     }
     for verb in ["create", "run"] {
         group.add(format!("child_of_{verb}_is_killed"), move |t| kill_child(t, verb));
     }
     group.cases
+}
+
+/// What the containers of a case are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    WithHooks,
+    /// No first process whose end would end the others.
+    WithoutPidNamespace,
 }
 
 /// xorshift64*: what is wanted is a sequence that a printed seed brings back.
@@ -69,19 +81,23 @@ impl Random {
 }
 
 /// The configuration of one attempt: a payload that stays or one that ends at once.
-fn configure(t: &mut Trial, id: &str, hooks: bool, stays: bool) {
+fn configure(t: &mut Trial, id: &str, kind: Kind, stays: bool) {
     t.switch_id(id);
-    if stays {
-        t.args(&["/bin/sleep", "1000"]);
-    } else {
-        t.args(&["/exit"]);
+    match (stays, kind) {
+        (true, Kind::WithoutPidNamespace) => t.sh("sleep 1000 & sleep 1000 & wait"),
+        (true, _) => t.args(&["/bin/sleep", "1000"]),
+        (false, _) => t.args(&["/exit"]),
+    }
+    t.drop_namespace("pid");
+    if kind != Kind::WithoutPidNamespace {
+        t.push("/linux/namespaces", json!({"type": "pid"}));
     }
     let hook = |kind: &str| {
         // startContainer is looked up in the container, the others by the runtime.
         let path = if kind == "startContainer" { "/bin/usleep" } else { bundle::BUSYBOX };
         json!([{"path": path, "args": ["usleep", "300"]}])
     };
-    let hooks: serde_json::Map<String, Value> = match hooks {
+    let hooks: serde_json::Map<String, Value> = match kind == Kind::WithHooks {
         true => HOOKS.iter().map(|kind| (kind.to_string(), hook(kind))).collect(),
         false => serde_json::Map::new(),
     };
@@ -116,7 +132,7 @@ fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
         quiet(&mut delete.command, delete.limit).map_err(|error| Stop::Fail(format!("delete --force: {error}")))?;
     // These it has waited for itself; only reaping is somebody else's work and may take a moment.
     expect_empty(&t.root)?;
-    let cgroup = PathBuf::from(format!("/sys/fs/cgroup{}/{id}", t.cgroup_base()));
+    let cgroup = cgroup_of(t);
     ensure!(!cgroup.exists(), "delete --force is back and {} is there", cgroup.display());
     let left = baseline.compare(&t.root, &[id]);
     ensure!(left.is_empty(), "left after delete --force: {}", left.join("; "));
@@ -124,10 +140,10 @@ fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
 }
 
 /// The median time of the verbs, one after the other, without a disturbance.
-fn measure(t: &mut Trial, verbs: &[&str], hooks: bool, baseline: &Baseline) -> Outcome<Duration> {
+fn measure(t: &mut Trial, verbs: &[&str], kind: Kind, baseline: &Baseline) -> Outcome<Duration> {
     let mut times = Vec::new();
     for number in 0..MEASURED {
-        configure(t, &format!("measured-{number}"), hooks, false);
+        configure(t, &format!("measured-{number}"), kind, false);
         t.write_config()?;
         let begun = Instant::now();
         for verb in verbs {
@@ -162,17 +178,17 @@ fn kill_at(t: &mut Trial, verbs: &[&str], delay: Duration) -> Outcome<bool> {
     Ok(alive)
 }
 
-fn kill_runtime(t: &mut Trial, verbs: &[&str], hooks: bool) -> Outcome {
+fn kill_runtime(t: &mut Trial, verbs: &[&str], kind: Kind) -> Outcome {
     let settings = Settings::inherited()?;
     payload::install(&t.rootfs())?;
     fs::create_dir_all(&t.root)?;
     let baseline = Baseline::take(t.view, base_name(t));
-    let whole = measure(t, verbs, hooks, &baseline)?;
-    let mut random = Random::new(settings.seed, &format!("{verbs:?}{hooks}"));
+    let whole = measure(t, verbs, kind, &baseline)?;
+    let mut random = Random::new(settings.seed, &format!("{verbs:?}{kind:?}"));
     let (mut hit, mut with_state, mut deletions) = (0, 0, Vec::new());
     for number in 0..settings.kills {
         let delay = random.below(whole);
-        configure(t, &format!("killed-{number}"), hooks, number % 2 == 0);
+        configure(t, &format!("killed-{number}"), kind, number % 2 == 0);
         t.write_config()?;
         let outcome = kill_at(t, verbs, delay).and_then(|alive| {
             hit += u64::from(alive);
@@ -210,8 +226,17 @@ fn base_name(t: &Trial) -> &str {
     t.cgroup_base().trim_start_matches('/')
 }
 
+/// Where the container's cgroup is in a private view.
+fn cgroup_of(t: &Trial) -> PathBuf {
+    PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id))
+}
+
+fn procs_of(t: &Trial) -> PathBuf {
+    cgroup_of(t).join("cgroup.procs")
+}
+
 /// The first process in the container's cgroup, as soon as there is one; none when the call ended first.
-fn first_process(live: &mut Live, procs: &PathBuf) -> Outcome<Option<Pid>> {
+fn first_process(live: &mut Live, procs: &Path) -> Outcome<Option<Pid>> {
     while live.child.try_wait()?.is_none() {
         let text = fs::read_to_string(procs).unwrap_or_default();
         if let Some(pid) = text.lines().next().and_then(|line| line.parse().ok()) {
@@ -232,6 +257,24 @@ enum Ending {
     Missed,
 }
 
+/// The median time that the child is seen before `create` is back.
+fn measure_child(t: &mut Trial, kind: Kind, baseline: &Baseline) -> Outcome<Duration> {
+    let mut times = Vec::new();
+    for number in 0..MEASURED {
+        configure(t, &format!("seen-{kind:?}-{number}"), kind, true);
+        t.write_config()?;
+        let mut live = begin(t, "create")?;
+        first_process(&mut live, &procs_of(t))?;
+        let seen = Instant::now();
+        while live.child.try_wait()?.is_none() {}
+        times.push(seen.elapsed());
+        live.wait()?.ok()?;
+        delete_everything(t, baseline)?;
+    }
+    times.sort();
+    Ok(percentile(&times, 0.5))
+}
+
 fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     if t.view == View::Host {
         return skip("finds the child by its cgroup v2");
@@ -240,12 +283,13 @@ fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     payload::install(&t.rootfs())?;
     fs::create_dir_all(&t.root)?;
     let baseline = Baseline::take(t.view, base_name(t));
-    let whole = measure(t, &["create"], true, &baseline)?;
+    let wholes = [measure_child(t, Kind::Plain, &baseline)?, measure_child(t, Kind::WithHooks, &baseline)?];
     let mut random = Random::new(settings.seed, verb);
     let mut counts = [0; 3];
     for number in 0..settings.kills {
+        let (kind, whole) = if number % 2 == 0 { (Kind::Plain, wholes[0]) } else { (Kind::WithHooks, wholes[1]) };
         let delay = random.below(whole);
-        configure(t, &format!("child-{number}"), number % 2 == 0, true);
+        configure(t, &format!("child-{number}"), kind, true);
         t.write_config()?;
         match kill_child_at(t, verb, delay, &baseline) {
             Ok(ending) => counts[ending as usize] += 1,
@@ -261,20 +305,20 @@ fn kill_child(t: &mut Trial, verb: &str) -> Outcome {
     }
     let [reported, was_up, missed] = counts;
     report!(
-        "seed {}: {} kills within {}: {reported} reported in one line, {was_up} came when the \
+        "seed {}: {} kills within {} or, with hooks, {}: {reported} reported in one line, {was_up} came when the \
          container was up, {missed} came too late",
         settings.seed,
         settings.kills,
-        ms(whole),
+        ms(wholes[0]),
+        ms(wholes[1]),
     );
     ensure!(reported > 0, "no kill came before the container was up");
     Ok(())
 }
 
 fn kill_child_at(t: &mut Trial, verb: &str, delay: Duration, baseline: &Baseline) -> Outcome<Ending> {
-    let procs = PathBuf::from(format!("/sys/fs/cgroup{}/{}/cgroup.procs", t.cgroup_base(), t.id));
     let mut live = begin(t, verb)?;
-    let child = first_process(&mut live, &procs)?;
+    let child = first_process(&mut live, &procs_of(t))?;
     if let Some(child) = child {
         wait_until(Instant::now() + delay);
         match kill(child, Signal::SIGKILL) {

@@ -5,6 +5,7 @@
 mod figures;
 mod kills;
 mod payload;
+mod profile;
 mod servers;
 mod settings;
 mod stress;

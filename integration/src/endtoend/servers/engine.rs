@@ -1,9 +1,11 @@
 //! A configuration as docker writes it for a plain `docker run`: its namespaces, mounts, devices,
-//! capabilities, masks and sysctls. Decides nothing about the server inside.
+//! capabilities, masks, seccomp profile and sysctls. Decides nothing about the server inside.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
+
+use crate::endtoend::profile;
 
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
@@ -36,10 +38,10 @@ pub struct Container<'a> {
 }
 
 /// The configuration; the root file system is the bundle's `rootfs`.
-pub fn configuration(container: &Container<'_>) -> Value {
+pub fn configuration(container: &Container<'_>) -> Result<Value, serde_json::Error> {
     // docker clears the effective and permitted sets of a program that is not root by its user id.
     let held = if container.uid == 0 { CAPABILITIES } else { &[] };
-    json!({
+    Ok(json!({
         "ociVersion": "1.0.2",
         "hostname": "8e1bb6ff3c5d",
         "domainname": "",
@@ -66,8 +68,9 @@ pub fn configuration(container: &Container<'_>) -> Value {
                 "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
             ],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "seccomp": profile::seccomp(CAPABILITIES)?,
         },
-    })
+    }))
 }
 
 fn namespaces(network: Option<&Path>) -> Value {

@@ -204,7 +204,7 @@ fn serve(t: &mut Trial, server: &Server) -> Outcome {
     let (uid, gid) = user_of(&t.rootfs(), server.user)?;
     chown(&data, Some(uid), Some(gid))?;
     if let Some(setup) = server.setup {
-        configure(t, server, setup, (uid, gid), None, &data);
+        configure(t, server, setup, (uid, gid), None, &data)?;
         t.run()?.ok()?;
     }
     (server.seed)(&data)?;
@@ -256,7 +256,7 @@ fn configure(
     (uid, gid): (u32, u32),
     network: Option<&Path>,
     data: &Path,
-) {
+) -> Outcome {
     t.config = engine::configuration(&engine::Container {
         args: args.iter().map(|word| word.to_string()).collect(),
         uid,
@@ -264,7 +264,8 @@ fn configure(
         cgroup: format!("{}/{}", t.cgroup_base(), t.id),
         network,
         volumes: vec![(data, server.data)],
-    });
+    })?;
+    Ok(())
 }
 
 fn one_round(t: &mut Trial, server: &Server, user: (u32, u32), data: &Path, way: Way, round: usize) -> Outcome {
@@ -275,7 +276,7 @@ fn one_round(t: &mut Trial, server: &Server, user: (u32, u32), data: &Path, way:
     if let Some(kept) = &kept {
         network::connect(kept)?;
     }
-    configure(t, server, server.args, user, kept.as_deref(), data);
+    configure(t, server, server.args, user, kept.as_deref(), data)?;
     t.write_config()?;
     let begun = Instant::now();
     let mut running = start(t, way)?;
@@ -387,7 +388,7 @@ mod tests {
             network: None,
             volumes: Vec::new(),
         };
-        let config: Value = super::engine::configuration(&container);
+        let config: Value = super::engine::configuration(&container).expect("the profile is JSON");
         assert_eq!(config["process"]["capabilities"]["effective"], json!([]));
     }
 }
