@@ -126,8 +126,7 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.
 pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T> {
     let failed = |errno| Error::sys(item, "prctl(PR_SET_DUMPABLE)", errno);
-    let dumpable =
-        dumpable_behavior().map_err(|errno| Error::sys(item, "prctl(PR_GET_DUMPABLE)", errno))?;
+    let dumpable = dumpable_behavior().map_err(|errno| Error::sys(item, "prctl(PR_GET_DUMPABLE)", errno))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     let child = clone();
     set_dumpable_behavior(dumpable).map_err(failed)?;

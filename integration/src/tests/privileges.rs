@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::case::{Group, Outcome, skip};
+use crate::options::View;
 use crate::peers::has_capability;
 use crate::trial::{Trial, status_field};
 use crate::{ensure, equal};
@@ -187,9 +188,7 @@ fn scheduling(group: &mut Group) {
     }
     for (policy, number) in [("SCHED_FIFO", "1"), ("SCHED_RR", "2")] {
         group.add_beyond_peers(NEWER_THAN_PEERS, format!("{}_with_a_priority", policy.to_lowercase()), move |t| {
-            if !has_capability(CAP_SYS_NICE) {
-                return skip("requires CAP_SYS_NICE");
-            }
+            requires_real_time(t)?;
             t.set("/process/scheduler", json!({"policy": policy, "priority": 7}));
             let found = scheduling_of(t, "1")?;
             equal!((found.policy.as_str(), found.priority.as_str()), (number, "7"), "policy and priority");
@@ -203,11 +202,21 @@ fn scheduling(group: &mut Group) {
     });
 }
 
+/// A real-time policy takes CAP_SYS_NICE; and in a cgroup v1 `cpu` hierarchy of a kernel
+/// with CONFIG_RT_GROUP_SCHED a new cgroup has no real-time budget.
+fn requires_real_time(t: &Trial) -> Outcome {
+    if !has_capability(CAP_SYS_NICE) {
+        return skip("requires CAP_SYS_NICE");
+    }
+    if t.view == View::Host && std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+        return skip("requires a cpu hierarchy without real-time budgets");
+    }
+    Ok(())
+}
+
 fn io_priority(group: &mut Group) {
     group.add_beyond_peers(NEWER_THAN_PEERS, "scheduler_reset_on_fork_is_set", |t| {
-        if !has_capability(CAP_SYS_NICE) {
-            return skip("requires CAP_SYS_NICE");
-        }
+        requires_real_time(t)?;
         t.set(
             "/process/scheduler",
             json!({"policy": "SCHED_FIFO", "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}),
