@@ -69,6 +69,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
+        oom_score_adj: None,
         net_devices: Vec::new(),
         hooks: HookPlan::default(),
         exec: super::plan_exec(config)?,
