@@ -22,20 +22,21 @@ use super::{Scene, wire};
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// Makes one device node, or accepts the one that is there when it is the same device.
-pub fn make_node(root: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
-    let mut buffer = inroot::name_buffer();
-    let (parent, name) = inroot::open_parent(root, &step.path, &mut buffer)?;
+pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
+    let root = scene.root()?;
     if step.bind {
         return bind_node(root, step);
     }
+    let mut buffer = inroot::name_buffer();
+    let (parent, name) = scene.parent.open(root, &step.path, &mut buffer)?;
     let device = makedev(step.major, step.minor);
     let kind = FileType::from_raw_mode(step.mode);
-    match mknodat(&parent, name, kind, Mode::from_raw_mode(step.mode & 0o7777), device) {
+    match mknodat(parent, name, kind, Mode::from_raw_mode(step.mode & 0o7777), device) {
         Ok(()) => {
             if step.uid != 0 || step.gid != 0 {
                 // By handle: the name may be somebody else's file by now.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let node = openat(&parent, name, flags, Mode::empty()).during(Call::Openat)?;
+                let node = openat(parent, name, flags, Mode::empty()).during(Call::Openat)?;
                 if kind != FileType::Fifo {
                     verify_device(node.as_fd(), kind, step.major, step.minor)?;
                 }
@@ -45,7 +46,7 @@ pub fn make_node(root: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
             Ok(())
         }
         Err(Errno::EXIST) => {
-            let stat = inroot::stat_nofollow(parent.as_fd(), name)?;
+            let stat = inroot::stat_nofollow(parent, name)?;
             let same =
                 FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
             if same { Ok(()) } else { Err(Errno::EXIST).during(Call::VerifyDevice) }
@@ -70,17 +71,18 @@ fn verify_device(fd: BorrowedFd<'_>, kind: FileType, major: u32, minor: u32) -> 
 }
 
 /// Makes a link; what is there already stays, or goes first with `replace`.
-pub fn make_link(root: BorrowedFd<'_>, path: &CStr, target: &CStr, replace: bool) -> Outcome {
+pub fn make_link(scene: &mut Scene<'_>, path: &CStr, target: &CStr, replace: bool) -> Outcome {
+    let root = scene.root()?;
     let mut buffer = inroot::name_buffer();
-    let (parent, name) = inroot::open_parent(root, path, &mut buffer)?;
-    match symlinkat(target, &parent, name) {
+    let (parent, name) = scene.parent.open(root, path, &mut buffer)?;
+    match symlinkat(target, parent, name) {
         Ok(()) => return Ok(()),
         Err(Errno::EXIST) if replace => {}
         Err(Errno::EXIST) => return Ok(()),
         Err(errno) => return Err(errno).during(Call::Symlinkat),
     }
-    unlinkat(&parent, name, AtFlags::empty()).during(Call::Unlinkat)?;
-    symlinkat(target, &parent, name).during(Call::Symlinkat)
+    unlinkat(parent, name, AtFlags::empty()).during(Call::Unlinkat)?;
+    symlinkat(target, parent, name).during(Call::Symlinkat)
 }
 
 /// A terminal of the container's own devpts as stdio and /dev/console; its master side goes to whoever asked.
@@ -120,15 +122,16 @@ fn is_same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Outcome<bool> {
 
 fn bind_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Outcome {
     let mut buffer = inroot::name_buffer();
-    let (parent, name) = inroot::open_parent(root, c"/dev/console", &mut buffer)?;
+    let mut dev = inroot::Parent::none();
+    let (parent, name) = dev.open(root, c"/dev/console", &mut buffer)?;
     // Never through a link: it could point out of /dev to a file of the host's (CVE-2026-88264).
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(&parent, name, flags, Mode::from_raw_mode(0o620)) {
+    match openat(parent, name, flags, Mode::from_raw_mode(0o620)) {
         Ok(_) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno).during(Call::Openat),
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = openat(&parent, name, flags, Mode::empty()).during(Call::Openat)?;
+    let place = openat(parent, name, flags, Mode::empty()).during(Call::Openat)?;
     if FileType::from_raw_mode(inroot::stat(place.as_fd())?.st_mode) == FileType::Symlink {
         return Err(Errno::LOOP).during(Call::Openat);
     }

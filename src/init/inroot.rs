@@ -184,26 +184,58 @@ fn make_one(parent: BorrowedFd<'_>, path: &[u8], start: usize, end: usize, make:
     }
 }
 
-/// Splits `path` into its parent directory, opened (and made where missing), and the last name.
-///
-/// For what is made by name: nodes, links. Fails with EINVAL for `/`, `.` and `..`.
-pub fn open_parent<'b>(
-    root: BorrowedFd<'_>,
-    path: &CStr,
-    buffer: &'b mut [u8; PATH_MAX],
-) -> Outcome<(OwnedFd, &'b CStr)> {
-    let bytes = path.to_bytes();
-    let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&b| b == b'/').count();
-    let bytes = &bytes[..trimmed];
-    let slash = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
-    let (dir, name) = bytes.split_at(slash);
-    if matches!(name, b"" | b"." | b"..") {
-        return Err(Errno::INVAL).during(Call::Openat2);
+/// The directory that the last node or link was made in: a dozen of them go to /dev.
+#[derive(Debug)]
+pub struct Parent {
+    path: [u8; 64],
+    len: usize,
+    fd: Option<OwnedFd>,
+}
+
+impl Parent {
+    /// None yet.
+    #[must_use]
+    pub const fn none() -> Parent {
+        Parent { path: [0; 64], len: 0, fd: None }
     }
-    let mut dir_buffer = [0u8; PATH_MAX];
-    let dir = terminated(if dir.is_empty() { b"/" } else { dir }, &mut dir_buffer).during(Call::Openat2)?;
-    let parent = open_or_make(root, dir, Make::Directory)?;
-    Ok((parent, terminated(name, buffer).during(Call::Openat2)?))
+
+    /// Lets go of the handle.
+    pub fn close(&mut self) {
+        self.fd = None;
+    }
+
+    /// Splits `path` into its parent directory, opened (and made where missing), and the last name.
+    ///
+    /// For what is made by name: nodes, links. Fails with EINVAL for `/`, `.` and `..`.
+    pub fn open<'b>(
+        &mut self,
+        root: BorrowedFd<'_>,
+        path: &CStr,
+        buffer: &'b mut [u8; PATH_MAX],
+    ) -> Outcome<(BorrowedFd<'_>, &'b CStr)> {
+        let bytes = path.to_bytes();
+        let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&b| b == b'/').count();
+        let bytes = &bytes[..trimmed];
+        let slash = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+        let (dir, name) = bytes.split_at(slash);
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(Errno::INVAL).during(Call::Openat2);
+        }
+        let name = terminated(name, buffer).during(Call::Openat2)?;
+        let known = self.fd.is_some() && &self.path[..self.len] == dir;
+        if !known {
+            let mut dir_buffer = [0u8; PATH_MAX];
+            let at = terminated(if dir.is_empty() { b"/" } else { dir }, &mut dir_buffer).during(Call::Openat2)?;
+            self.fd = Some(open_or_make(root, at, Make::Directory)?);
+            // A longer path is not remembered: no other compares equal to an empty one.
+            self.len = if dir.len() <= self.path.len() { dir.len() } else { 0 };
+            self.path[..self.len].copy_from_slice(&dir[..self.len]);
+        }
+        match &self.fd {
+            Some(fd) => Ok((fd.as_fd(), name)),
+            None => Err(Errno::BADF).during(Call::Openat2),
+        }
+    }
 }
 
 /// fstat(2) of a handle.
@@ -222,7 +254,7 @@ pub fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// A buffer for [`open_parent`].
+/// A buffer for [`Parent::open`].
 #[must_use]
 pub fn name_buffer() -> [u8; PATH_MAX] {
     [0; PATH_MAX]

@@ -8,7 +8,7 @@ mod copyup;
 mod devices;
 pub mod hook;
 mod identity;
-mod inroot;
+pub(crate) mod inroot;
 mod mounts;
 pub mod wire;
 
@@ -57,6 +57,8 @@ pub struct Scene<'p> {
     pub preserve_fds: u32,
     /// The root file system's mount.
     pub root: Option<OwnedFd>,
+    /// Where the last node or link was made.
+    pub parent: inroot::Parent,
     /// Mounts that become read-only late; room for all of them.
     pub late: Vec<OwnedFd>,
     /// The first mask of a directory, which the others are clones of.
@@ -225,8 +227,8 @@ fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble
         Step::RootDirectory(path) => mounts::open_root(scene, path),
         Step::Mount(mount) => mounts::perform(scene, mount, trouble),
         Step::WorkingDirectory(path) => inroot::open_or_make(scene.root()?, path, inroot::Make::Directory).map(drop),
-        Step::Device(device) => devices::make_node(scene.root()?, device),
-        Step::DevLink { path, target, replace } => devices::make_link(scene.root()?, path, target, *replace),
+        Step::Device(device) => devices::make_node(scene, device),
+        Step::DevLink { path, target, replace } => devices::make_link(scene, path, target, *replace),
         Step::Console { bind, size } => devices::open_console(scene, *bind, *size),
         Step::Sysctl { path, value, .. } => identity::write_proc(scene.proc, path, value.to_bytes(), false),
         Step::LateReadonly { slot, .. } => match scene.late.get(*slot) {
@@ -365,6 +367,7 @@ fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
         process::close_one(fd).during(Call::CloseRange)?;
     }
     scene.root = None;
+    scene.parent.close();
     scene.empty_dir = None;
     scene.late.clear();
     Ok(())

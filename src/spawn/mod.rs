@@ -43,7 +43,7 @@ use crate::config::{Bundle, Config};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::init::wire::{self, Kind, Record as ChildRecord};
-use crate::init::{Gate, Scene};
+use crate::init::{Gate, Scene, inroot};
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::{self, Child, StringVector};
@@ -360,6 +360,7 @@ pub(crate) fn scene<'p>(
         keep,
         preserve_fds: options.preserve_fds,
         root: None,
+        parent: inroot::Parent::none(),
         late: Vec::with_capacity(late),
         empty_dir: None,
         program: 0,
