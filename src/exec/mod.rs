@@ -23,9 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{
-    DumpableBehavior, WaitId, WaitIdOptions, dumpable_behavior, geteuid, set_dumpable_behavior, waitid,
-};
+use rustix::process::{WaitId, WaitIdOptions, geteuid, waitid};
 
 use crate::cgroup::Join;
 use crate::error::{Error, Kind, Result};
@@ -165,21 +163,14 @@ impl Start<'_> {
         };
         // Born undumpable, since it is born in the container's PID namespace; but files of an undumpable
         // process in /proc are root's, and another user's child still has to write one.
-        let hide = geteuid().is_root() && dumpable_behavior().is_ok_and(|now| now == DumpableBehavior::Dumpable);
-        let dumpable = |behavior| {
-            set_dumpable_behavior(behavior).map_err(|errno| Error::sys("exec", "prctl(PR_SET_DUMPABLE)", errno))
+        let clone = || match geteuid().is_root() {
+            true => settle::undumpable("exec", clone),
+            false => clone(),
         };
-        if hide {
-            dumpable(DumpableBehavior::NotDumpable)?;
-        }
-        let child = match (self.by_parent, tools.joins.first()) {
+        match (self.by_parent, tools.joins.first()) {
             (0, _) | (_, None) => clone(),
             (flags, Some(pidfd)) => settle::in_namespaces("exec", "pidfd of init", pidfd.as_fd(), flags, clone),
-        };
-        if hide {
-            dumpable(DumpableBehavior::Dumpable)?;
         }
-        child
     }
 
     /// Where the container has no mount namespace, its root is but init's.
