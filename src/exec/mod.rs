@@ -71,13 +71,15 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     config.process = Some(process);
     let host = Host::default();
     let namespaces = target.namespaces(&config, &host)?;
-    let place = target.record()?.cgroup.join_words(&request.cgroup)?;
+    let record = target.record()?;
+    let place = record.cgroup.join_words(&request.cgroup)?;
     let entry = Entry {
         id: id.as_str(),
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
         chroot: !namespaces.configured.has("mount"),
         placed_late: place.has_v1(),
+        no_new_keyring: record.no_new_keyring,
     };
     let ExecPlan { mut plan, initial } = plan_exec(&config, &namespaces.configured, &entry, &host)?;
     // What the container's own config asks for in vain, its create has told.

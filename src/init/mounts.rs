@@ -98,7 +98,9 @@ pub fn perform(scene: &mut Scene<'_>, step: &MountStep, trouble: &mut Trouble) -
             let target = inroot::open(root, &step.destination, OFlags::empty()).during(Call::Openat2)?;
             return set_attributes(target.as_fd(), step);
         }
-        MountWhat::CgroupV1 { hierarchies } => return cgroup_v1(root, step, hierarchies, trouble),
+        MountWhat::CgroupV1 { hierarchies, optional } => {
+            return cgroup_v1(root, step, hierarchies, *optional, trouble);
+        }
     };
     set_attributes(tree.as_fd(), step)?;
     attach(tree.as_fd(), target.as_fd())?;
@@ -188,7 +190,13 @@ fn mount_by_path(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, flags:
 }
 
 /// A tmpfs that holds a directory for each cgroup v1 hierarchy, bound from the container's cgroup.
-fn cgroup_v1(root: BorrowedFd<'_>, step: &MountStep, hierarchies: &[Hierarchy], trouble: &mut Trouble) -> Outcome {
+fn cgroup_v1(
+    root: BorrowedFd<'_>,
+    step: &MountStep,
+    hierarchies: &[Hierarchy],
+    optional: bool,
+    trouble: &mut Trouble,
+) -> Outcome {
     let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(Call::Fsopen)?;
     fsconfig_set_string(&context, c"source", c"tmpfs").during(Call::Fsconfig)?;
@@ -199,7 +207,10 @@ fn cgroup_v1(root: BorrowedFd<'_>, step: &MountStep, hierarchies: &[Hierarchy], 
     attach(tree.as_fd(), target.as_fd())?;
     for (index, hierarchy) in hierarchies.iter().enumerate() {
         trouble.index = index as u16;
-        let bound = clone_at(CWD, &hierarchy.source, false)?;
+        let bound = match clone_at(CWD, &hierarchy.source, false) {
+            Err(fail) if optional && fail.errno == Errno::NOENT => continue,
+            other => other?,
+        };
         mount_setattr(bound.as_fd(), false, &MountAttr { set: step.attr.set, ..MountAttr::default() })
             .during(Call::MountSetattr)?;
         mkdirat(&tree, &*hierarchy.name, Mode::from_raw_mode(0o755)).during(Call::Mkdirat)?;

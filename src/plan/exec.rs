@@ -23,6 +23,8 @@ pub struct Entry<'e> {
     pub chroot: bool,
     /// The parent moves the child into cgroup v1 hierarchies after clone3.
     pub placed_late: bool,
+    /// The container was created with --no-new-keyring.
+    pub no_new_keyring: bool,
 }
 
 /// All that `exec` will do.
@@ -50,7 +52,9 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         steps.push(Step::Chroot);
     }
     steps.push(Step::Session);
-    steps.push(Step::Keyring(cstring("id", &format!("_ses.{}", entry.id))?));
+    if !entry.no_new_keyring {
+        steps.push(Step::Keyring(cstring("id", &format!("_ses.{}", entry.id))?));
+    }
     if process.terminal {
         if !entry.chroot {
             steps.push(Step::RootDirectory(c"/".to_owned()));
@@ -69,6 +73,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
+        deny_setgroups: false,
         oom_score_adj: None,
         net_devices: Vec::new(),
         hooks: HookPlan::default(),
@@ -127,8 +132,14 @@ mod tests {
         planned.plan.steps.iter().map(|step| step.act(&planned.plan)).collect()
     }
 
-    const ENTRY: Entry<'static> =
-        Entry { id: "c", namespaces: 0x2_0000, become_root: false, chroot: false, placed_late: false };
+    const ENTRY: Entry<'static> = Entry {
+        id: "c",
+        namespaces: 0x2_0000,
+        become_root: false,
+        chroot: false,
+        placed_late: false,
+        no_new_keyring: false,
+    };
 
     #[test]
     fn the_child_is_undumpable_before_it_joins_and_outlives_us_only_at_the_end() {

@@ -56,6 +56,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
+    /// Write "deny" to init's setgroups before its gid_map.
+    pub deny_setgroups: bool,
     /// What the parent writes to init's oom_score_adj, where init itself cannot.
     pub oom_score_adj: Option<i32>,
     /// Host interfaces to move into the container's network namespace, with their names there.
@@ -133,6 +135,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
+    let deny_setgroups = denies_setgroups(&namespaces, host);
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -140,6 +143,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         namespaces,
         cgroup,
         steps,
+        deny_setgroups,
         oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
@@ -182,6 +186,12 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     Ok(steps)
 }
 
+/// Without CAP_SETGID a gid_map can only be written when setgroups(2) is given up for good (user_namespaces(7)).
+fn denies_setgroups(namespaces: &Namespaces, host: &Host) -> bool {
+    const CAP_SETGID: u64 = 1 << 6;
+    namespaces.is_new("user") && host.capabilities() & CAP_SETGID == 0
+}
+
 /// What comes last, because nothing of ours could be done after it.
 fn last_mile(steps: &mut Vec<Step>, config: &Config<'_>) {
     steps.push(Step::CloseFiles);
@@ -205,6 +215,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
+        cgroup_optional: cgroup.hierarchies.iter().any(|h| h.may_be_missing),
         id_maps: namespaces.maps.as_ref(),
         label: mount_label(config, host)?,
     };
@@ -290,7 +301,17 @@ fn process(
     steps.push(Step::Umask(process.user.umask));
     let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
-    if config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1") {
+    let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
+    if keep_groups {
+        credentials.groups = None;
+    } else if denies_setgroups(namespaces, host) {
+        if !process.user.additional_gids.is_empty() {
+            return Err(Error::invalid(
+                "process.user.additionalGids",
+                "an ordinary user may not set groups in a user namespace",
+            )
+            .hint("leave additionalGids out, or run xebec as root"));
+        }
         credentials.groups = None;
     }
     if config.linux.seccomp.is_some() && !process.no_new_privileges {

@@ -29,6 +29,8 @@ pub struct MountContext<'a> {
     pub cgroup_v2: Option<&'a str>,
     /// The container's cgroup v1 directories on the host.
     pub cgroup_v1: Vec<(String, String)>,
+    /// The container may have to run without a cgroup.
+    pub cgroup_optional: bool,
     /// The maps of the container's new user namespace.
     pub id_maps: Option<&'a IdMaps>,
     /// `linux.mountLabel`, where SELinux is active.
@@ -177,7 +179,7 @@ fn cgroup(item: &str, context: &MountContext<'_>, sorted: &mut Sorted) -> Result
                 let links = links.into_iter().map(|link| cstring(item, link)).collect::<Result<_>>()?;
                 hierarchies.push(Hierarchy { name: cstring(item, name)?, source: cstring(item, path)?, links });
             }
-            Ok(MountWhat::CgroupV1 { hierarchies })
+            Ok(MountWhat::CgroupV1 { hierarchies, optional: context.cgroup_optional })
         }
     }
 }
@@ -232,6 +234,7 @@ mod tests {
             cgroup_v1: Vec::new(),
             label: None,
             id_maps: None,
+            cgroup_optional: false,
         }
     }
 

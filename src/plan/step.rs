@@ -203,7 +203,8 @@ pub enum MountWhat {
     /// A change of what is mounted at the destination.
     Remount,
     /// cgroup v1: a tmpfs with a directory for each hierarchy, bound from the host.
-    CgroupV1 { hierarchies: Vec<Hierarchy> },
+    /// One that is not there is left out where `optional`: a rootless container may run without cgroups.
+    CgroupV1 { hierarchies: Vec<Hierarchy>, optional: bool },
 }
 
 /// A bind mount with mapped ids (mount_setattr(2), MOUNT_ATTR_IDMAP).

@@ -231,7 +231,7 @@ fn mount_call(mount: &MountStep, call: Call, index: u16) -> String {
             Some((key, None)) => format!("{name}({:?})", text(key)),
             None => format!("{name}({:?}, FSCONFIG_CMD_CREATE)", text(&fs.kind)),
         },
-        (MountWhat::CgroupV1 { hierarchies }, Call::OpenTree) => match hierarchies.get(usize::from(index)) {
+        (MountWhat::CgroupV1 { hierarchies, .. }, Call::OpenTree) => match hierarchies.get(usize::from(index)) {
             Some(hierarchy) => format!("{name}({:?})", text(&hierarchy.source)),
             None => name.to_owned(),
         },
@@ -255,7 +255,7 @@ fn mount_act(mount: &MountStep) -> String {
         }
         MountWhat::New(fs) => file_system_act(fs),
         MountWhat::Remount => "remount".to_owned(),
-        MountWhat::CgroupV1 { hierarchies } => {
+        MountWhat::CgroupV1 { hierarchies, .. } => {
             let names: Vec<String> = hierarchies.iter().map(|h| text(&h.name)).collect();
             format!("cgroup v1 [{}]", names.join(" "))
         }

@@ -21,6 +21,7 @@ use crate::cgroup::Cgroup;
 use crate::config::IdMapping;
 use crate::error::{Error, Result};
 use crate::init::{Scene, run as run_child, wire};
+use crate::plan::step::Step;
 use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
 use crate::sys::settings;
@@ -215,6 +216,13 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
         write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
+        if plan.deny_setgroups {
+            let path = format!("/proc/{pid}/setgroups");
+            std::fs::write(&path, "deny").map_err(|e| {
+                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+                Error::sys("linux.gidMappings", format!("write({path:?}, \"deny\")"), errno)
+            })?;
+        }
         write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
@@ -229,7 +237,8 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     cgroup.apply()?;
     let joins_user = plan.namespaces.joins_user();
     cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
-    if (cgroup.has_v1() || joins_user) && plan.namespaces.is_new("cgroup") {
+    // The plan decides: a rootless container may have been made without the cgroups it planned.
+    if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
     }
     Ok(())

@@ -86,7 +86,7 @@ fn told(group: &mut Group) {
         hear(&manager, &["READY=1", &format!("MAINPID={pid}")])?;
         finish(t, manager, start)
     });
-    let why = "sd_notify(3): a message holds any number of lines; runc 1.1.5 does not find READY=1 behind another";
+    let why = "engine contract, sd_notify(3): a message holds any number of lines; runc 1.1.5 does not find READY=1 behind another";
     group.add_beyond_peers(why, "other_words_do_not_reach_the_manager", |t| {
         let manager = listen(t)?;
         t.args(&["/bin/sleep", "1000"]);
