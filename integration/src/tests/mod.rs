@@ -10,6 +10,7 @@ mod exec;
 mod exec_options;
 mod hook_failures;
 mod hooks;
+mod hostile;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
         signals::group(),
         verbs::group(),
         hooks::group(),
+        hostile::group(),
         hook_failures::group(),
         exec::group(),
         exec_options::group(),
