@@ -38,5 +38,5 @@ pub use config::Bundle;
 pub use error::{Error, Kind, Result};
 pub use exec::exec;
 pub use spawn::{Options, create, run, start};
-pub use state::{ContainerId, State, list, pause, resume, state};
+pub use state::{ContainerId, State, list, pause, resume, state, update};
 pub use teardown::{delete, kill};

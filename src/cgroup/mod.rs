@@ -6,6 +6,7 @@
 //! Nothing here prints, reads the bundle or knows the container's other parts.
 
 mod claim;
+mod complete;
 mod controllers;
 #[cfg(test)]
 mod device_emulator;

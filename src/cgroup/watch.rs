@@ -68,6 +68,16 @@ impl MemoryWatch {
         }
     }
 
+    /// Whether a notification says that memory ran out, with the counters read before and
+    /// after it. On v1 each does: the kernel tells before it counts.
+    #[must_use]
+    pub fn tells_oom(&self, before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> bool {
+        match self.source {
+            Source::Events(_) => after.get("oom_kill") > before.get("oom_kill"),
+            Source::Eventfd(_) => true,
+        }
+    }
+
     /// The counters now (`oom_kill` and others), and ready for the next change. `None`
     /// once the cgroup is gone.
     pub fn read(&self) -> Result<Option<BTreeMap<String, u64>>> {

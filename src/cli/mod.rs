@@ -6,6 +6,7 @@ pub mod args;
 mod completion;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod fast;
 mod features;
@@ -23,6 +24,7 @@ mod settings;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod value;
 mod version;
 
@@ -79,13 +81,14 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Exec(args) => exec::run(global, log, *args),
         Command::Pause(args) => pause::run(global, &args),
         Command::Resume(args) => pause::resume(global, &args),
+        Command::Update(args) => update::run(global, log, &args),
+        Command::Events(args) => events::run(global, log, &args),
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),
         Command::Version => version::run(),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
-        other => Err(Error::invalid(other.name(), "not in this release")),
     }
 }
 

@@ -206,6 +206,12 @@ fn join_in(root: &OwnedFd, record: &Record, pid: i32) -> Result<()> {
     groups.into_iter().try_for_each(|group| write(root, &format!("{group}/tasks"), &pid.to_string()))
 }
 
+/// Writes lines of a schema for the group of `record`, in order.
+pub fn write_schemata(record: &Record, lines: &[&str]) -> Result<()> {
+    let root = open_root()?;
+    lines.iter().try_for_each(|line| write(&root, &format!("{}/schemata", record.group), line))
+}
+
 /// Removes what create made.
 pub fn remove(record: &Record) -> Result<()> {
     // With the mount its groups are gone too.

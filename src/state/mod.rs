@@ -17,6 +17,7 @@
 mod pause;
 mod process;
 mod snapshot;
+mod update;
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -41,6 +42,7 @@ pub use pause::{pause, resume};
 pub use process::Init;
 pub(crate) use process::has_exited;
 pub use snapshot::{State, list, state};
+pub use update::{update, update_schemata};
 
 /// How long a verb waits for another one on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);

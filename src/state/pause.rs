@@ -40,6 +40,6 @@ pub fn resume(root: &Path, id: &ContainerId) -> Result<()> {
     }
 }
 
-fn wrong_state(container: &Container, words: &str, status: Status) -> Error {
+pub(super) fn wrong_state(container: &Container, words: &str, status: Status) -> Error {
     Error::new(Kind::WrongState, container.item(), format!("{words}: it is {}", status.as_str()))
 }
