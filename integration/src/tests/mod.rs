@@ -29,6 +29,7 @@ mod signals;
 mod stress;
 mod terminal;
 mod texts;
+mod update;
 mod verbs;
 
 use crate::case::Case;
@@ -50,6 +51,8 @@ pub fn all() -> Vec<Case> {
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        update::group(),
+        update::events(),
         schema::group(),
         process::group(),
         privileges::group(),
