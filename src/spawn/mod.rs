@@ -130,25 +130,20 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
 
 /// Creates a container that waits for [`crate::start`] (runtime.md, "Create").
 pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
-    let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
-    if terminal && options.console_socket.is_none() {
-        return Err(Error::invalid(
-            "--console-socket",
-            "cannot allocate tty: process.terminal is true, and nobody would get the terminal",
-        )
-        .hint("give --console-socket, or use run in the foreground"));
-    }
-    let made = make(bundle, id, options, Opener::Fifo)?;
+    let made = make(bundle, id, options, Opener::Fifo, true)?;
     let pid = made.child.pid.as_raw_nonzero().get();
     Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings })
 }
 
 /// The whole way from the bundle to a child that is ready; undone when it fails.
-fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener) -> Result<Made> {
+///
+/// `detached`: nobody here will serve the container's terminal.
+fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, detached: bool) -> Result<Made> {
     let config = bundle.config()?;
     let (findings, warnings) = crate::config::check(&config);
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
     let mut plan = plan(&config, bundle, id, options)?;
+    run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;

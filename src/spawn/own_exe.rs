@@ -7,6 +7,7 @@
 //! again from one, or from a sealed copy.
 
 use std::ffi::CStr;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -46,7 +47,9 @@ pub fn protect() -> Result<()> {
 
 /// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them.
 fn vector(path: &str) -> Result<StringVector> {
-    let bytes = std::fs::read(path).map_err(|e| {
+    // procfs gives no size; room for a usual environment saves a dozen reads.
+    let mut bytes = Vec::with_capacity(16 << 10);
+    std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|e| {
         let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
         Error::sys("protection of the xebec binary", format!("read({path:?})"), errno)
     })?;

@@ -42,10 +42,8 @@ pub struct RunOptions {
 
 /// Creates and starts a container; without `detach` waits for its end and deletes it.
 pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions) -> Result<Exit> {
-    let terminal = bundle.config()?.process.is_some_and(|process| process.terminal);
-    refuse_lost_terminal(how.detach, terminal, options)?;
     let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
-    let made = make(bundle, id, options, Opener::Channel)?;
+    let made = make(bundle, id, options, Opener::Channel, how.detach)?;
     let notify = match start(&made, options) {
         Ok(notify) => notify,
         Err(error) => return Err(discard(made, error)),
@@ -70,10 +68,10 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
 pub fn refuse_lost_terminal(detach: bool, terminal: bool, options: &Options) -> Result<()> {
     if detach && terminal && options.console_socket.is_none() {
         return Err(Error::invalid(
-            "--detach",
+            "process.terminal",
             "cannot allocate tty if xebec will detach without setting console socket",
         )
-        .hint("give --console-socket, or set process.terminal to false"));
+        .hint("give --console-socket, run in the foreground, or set process.terminal to false"));
     }
     Ok(())
 }
