@@ -1,7 +1,8 @@
 //! What `xebec features` prints: the features structure (features.md).
 //!
 //! Says what xebec was built to do, whatever the host can. The lists are the
-//! tables that the config is judged and planned by. Makes no system call.
+//! tables that the config is judged and planned by; where the seccomp compiler
+//! has no list, a test holds ours against its judgement. Makes no system call.
 
 use serde_json::{Value, json};
 
@@ -30,25 +31,11 @@ const SECCOMP_OPERATORS: &[&str] =
     &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
 /// `linux.seccomp.architectures` with a system call table.
-const SECCOMP_ARCHS: &[&str] = &[
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
+fn seccomp_archs() -> Vec<&'static str> {
+    let mut names: Vec<&str> = xebec_seccomp::Arch::ALL.iter().map(|arch| arch.spec_name()).collect();
+    names.sort_unstable();
+    names
+}
 
 /// `linux.seccomp.flags`; the kernel's support is not asked for, as the specification says.
 const SECCOMP_FLAGS: &[&str] = &[
@@ -85,7 +72,7 @@ fn linux() -> Value {
             "enabled": true,
             "actions": SECCOMP_ACTIONS,
             "operators": SECCOMP_OPERATORS,
-            "archs": SECCOMP_ARCHS,
+            "archs": seccomp_archs(),
             "knownFlags": SECCOMP_FLAGS,
             "supportedFlags": SECCOMP_FLAGS,
         },
@@ -109,6 +96,27 @@ mod tests {
 
     fn texts(value: &Value) -> Vec<&str> {
         value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a string")).collect()
+    }
+
+    /// Every word that is printed is one that the compiler takes, and takes only such words.
+    #[test]
+    fn the_seccomp_compiler_takes_the_words_that_are_listed() {
+        let faults = |action: &str, op: &str, flag: &str| {
+            let text = format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["{flag}"],"listenerPath":"/s","syscalls":[
+                    {{"names":["read"],"action":"{action}","args":[{{"index":0,"value":1,"op":"{op}"}}]}}]}}"#
+            );
+            serde_json::from_str::<xebec_seccomp::Profile<'_>>(&text).expect("a profile").check().len()
+        };
+        for action in SECCOMP_ACTIONS {
+            for op in SECCOMP_OPERATORS {
+                for flag in SECCOMP_FLAGS {
+                    assert_eq!(faults(action, op, flag), 0, "{action} {op} {flag}");
+                }
+            }
+        }
+        assert_eq!(faults("SCMP_ACT_NONE", "SCMP_CMP_NONE", "SECCOMP_FILTER_FLAG_NONE"), 3);
+        assert!(seccomp_archs().contains(&"SCMP_ARCH_X86_64"));
     }
 
     #[test]

@@ -104,8 +104,6 @@ impl Global {
         self.log_level.unwrap_or(if self.debug { Level::Debug } else { Level::Warning })
     }
 
-    // Called once a verb that makes cgroups is wired to the library.
-    #[allow(dead_code)]
     /// Who makes the cgroup: `--cgroup-manager` before `--systemd-cgroup`.
     pub fn manager(&self) -> CgroupManager {
         let implied = if self.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };

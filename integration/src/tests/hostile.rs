@@ -36,20 +36,11 @@ fn own_binary(group: &mut Group) {
         ensure!(read_only || copy, "{exe} lies on a writable mount");
         Ok(())
     });
-    group.add("cve_2019_5736_the_payload_cannot_open_it_for_writing", |t| {
-        // The program is the runtime itself, through the link that the kernel gives it.
-        let name = t.rootfs().join("bin/again");
-        symlink("/proc/self/exe", name)?;
-        t.args(&["/bin/again", "--version"]);
-        let before = fs::read(&t.runtime)?;
-        let done = t.run_with(&[])?;
-        // Whether it may run at all is the runtime's choice; that it stays what it is, is not.
-        ensure!(fs::read(&t.runtime)? == before, "the runtime's file has changed; exit status {:?}", done.code);
-        Ok(())
-    });
 }
 
 /// CVE-2024-21626: a working directory through a descriptor that the runtime has open.
+///
+/// Debian's runc 1.1.5 has the fix, so no runtime at hand fails these.
 fn inherited_descriptors(group: &mut Group) {
     for number in 3..=12 {
         group.add(format!("cve_2024_21626_a_cwd_through_descriptor_{number}_does_not_lead_out"), move |t| {
