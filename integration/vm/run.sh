@@ -20,7 +20,7 @@ usage() { awk 'NR > 1 && /^#/ { sub(/^# ?/, ""); print; next } NR > 1 { exit }' 
 
 # What each kernel is asked in `make test`: the groups that need controllers, and of the
 # others a few that lean on the kernel's version.
-sample='cgroups. update. events.'
+sample='cgroups. resources. update. events. devices.'
 
 kernels= runtimes= filters= limit=900 verbose= command= shell=
 while [ $# -gt 0 ]; do

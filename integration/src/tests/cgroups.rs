@@ -26,14 +26,14 @@ pub fn group() -> Group {
 }
 
 /// The container's directory on the cgroup2 hierarchy.
-fn directory(t: &Trial) -> Outcome<PathBuf> {
+pub fn directory(t: &Trial) -> Outcome<PathBuf> {
     if t.view != View::V2 {
         return skip("requires --cgroup-view v2");
     }
     Ok(PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id)))
 }
 
-fn requires_controller(name: &str) -> Outcome {
+pub fn requires_controller(name: &str) -> Outcome {
     let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
     if list.split_whitespace().any(|controller| controller == name) {
         Ok(())

@@ -22,6 +22,7 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod resources;
 mod rootfs;
 mod schema;
 mod seccomp;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        resources::group(),
         update::group(),
         update::events(),
         schema::group(),
