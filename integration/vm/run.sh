@@ -72,7 +72,7 @@ make_command() {
         if [ -n "$command" ]; then
             echo "$command"
         else
-            printf 'exec xebec-integration --jobs 2 --time-scale 4'
+            printf 'exec xebec-integration --jobs 2 --time-scale 4 --progress'
             for runtime in $runtimes; do printf ' --runtime %s' "$(basename "$runtime")"; done
             for filter in $filters; do printf ' --filter %s' "$filter"; done
             echo
@@ -101,7 +101,8 @@ show() { # OUT
     if [ -n "$verbose$command" ]; then
         cat "$1"
     else
-        awk '/^ok / { failed = 0 } /^not ok / { failed = 1 } failed || /^#/ || / passed, / { print }' "$1"
+        awk '/^# +[0-9.]+ s / { next } /^ok / { failed = 0 } /^not ok / { failed = 1 }
+            failed || /^#/ || / passed, / { print }' "$1"
     fi
 }
 
@@ -119,8 +120,11 @@ test_on() { # KERNEL
     if [ -n "$said" ]; then
         return "$said"
     fi
-    echo "not ok - the VM ended without a status (qemu's: $status; 137 is its limit of $limit s). Its console ends:"
-    tail -n 30 "$console"
+    echo "not ok - the VM ended without a status (qemu's: $status; 137 is its limit of $limit s)."
+    echo "  It wrote last:"
+    tail -n 10 "$out" | sed 's/^/    /'
+    echo '  Its console ends:'
+    tail -n 30 "$console" | sed 's/^/    /'
     echo '0 passed, 1 failed, 0 skipped'
     return 1
 }
