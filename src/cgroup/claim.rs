@@ -28,7 +28,7 @@ pub struct Claim<'p> {
 /// A container's cgroup, made and held by fds (all O_CLOEXEC).
 #[derive(Debug)]
 pub struct Cgroup<'p> {
-    plan: &'p CgroupPlan,
+    pub(super) plan: &'p CgroupPlan,
     leaves: Vec<Leaf<'p>>,
 }
 
@@ -202,7 +202,7 @@ fn make_ancestors<'c>(root: &'c Dir, path: &CgroupPath, made: &mut Vec<(&'c Dir,
     Ok(last)
 }
 
-fn open(dir: &Dir, name: &str) -> Result<Dir> {
+pub fn open(dir: &Dir, name: &str) -> Result<Dir> {
     dir.open_below(name).map_err(|errno| Error::sys("cgroup", format!("open({:?})", dir.join(name)), errno))
 }
 
@@ -231,7 +231,26 @@ impl Cgroup<'_> {
     /// The cgroup v2 directory for CLONE_INTO_CGROUP; `None` without one.
     #[must_use]
     pub fn v2(&self) -> Option<BorrowedFd<'_>> {
-        self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()).map(|leaf| leaf.dir.as_fd())
+        self.v2_dir().map(Dir::as_fd)
+    }
+
+    pub(super) fn v2_dir(&self) -> Option<&Dir> {
+        self.leaves.iter().find(|leaf| leaf.plan.v1.is_empty()).map(|leaf| &leaf.dir)
+    }
+
+    /// Makes a cgroup threaded that the kernel refused a process for (EOPNOTSUPP): below
+    /// a threaded cgroup a new one takes none until it is threaded too. Whether it was that.
+    pub fn make_threaded(&self) -> Result<bool> {
+        let Some(dir) = self.v2_dir() else { return Ok(false) };
+        let failed = |call: String, errno| Error::sys(ITEM, call, errno);
+        let kind =
+            dir.read("cgroup.type").map_err(|errno| failed(format!("read({:?})", dir.join("cgroup.type")), errno))?;
+        if kind.trim() != "domain invalid" {
+            return Ok(false);
+        }
+        dir.write("cgroup.type", "threaded")
+            .map_err(|errno| failed(format!("write({:?}, \"threaded\")", dir.join("cgroup.type")), errno))?;
+        Ok(true)
     }
 
     /// Whether nothing was made: the container stays in the caller's cgroup.
@@ -336,7 +355,7 @@ impl Leaf<'_> {
 }
 
 /// Gives the cgroup and the files that the kernel lists for delegation to `owner`.
-fn hand_over(dir: &Dir, owner: u32) -> Result<()> {
+pub fn hand_over(dir: &Dir, owner: u32) -> Result<()> {
     let failed = |file: &str, errno| Error::sys("cgroup", format!("chown({:?}, {owner})", dir.join(file)), errno);
     dir.chown("", owner).map_err(|errno| failed("", errno))?;
     // cgroups(7): since kernel 4.15.

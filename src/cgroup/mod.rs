@@ -8,6 +8,7 @@
 mod claim;
 mod complete;
 mod controllers;
+mod delegate;
 #[cfg(test)]
 mod device_emulator;
 mod devices;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::delegate::plan_delegate;
 use super::devices::{self, Rule};
 use super::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
@@ -37,6 +38,8 @@ pub struct CgroupPlan {
     pub devices: DeviceFilter,
     /// The host user who gets the cgroup (config-linux.md, "Cgroup ownership").
     pub owner: Option<u32>,
+    /// The cgroup below this one that the container's process is moved to.
+    pub delegate: Option<CgroupPath>,
     /// Values without effect; for the log.
     pub warnings: Vec<String>,
 }
@@ -84,6 +87,7 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: plan_owner(config),
+        delegate: None,
         warnings: Vec::new(),
     };
     let none = Resources::default();
@@ -97,6 +101,7 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
         Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, options.rootless)?,
     }
     plan_devices(&mut plan, &rules, options.rootless)?;
+    plan_delegate(config, &mut plan)?;
     for hierarchy in &mut plan.hierarchies {
         let unified = hierarchy.writes.list.iter().any(|write| write.unified);
         let asked = !configured.is_none_or(str::is_empty) || unified || !hierarchy.writes.needs().is_empty();
@@ -128,6 +133,7 @@ pub fn plan_update(record: &Record, resources: &Resources<'_>, layout: &Layout) 
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: None,
+        delegate: None,
         warnings: Vec::new(),
     };
     match layout {
@@ -287,6 +293,9 @@ impl fmt::Display for CgroupPlan {
         }
         if let Some(owner) = self.owner {
             writeln!(f, "  owner: host user {owner}")?;
+        }
+        if let Some(path) = &self.delegate {
+            writeln!(f, "  process in {} below it", &path.to_string()[1..])?;
         }
         self.warnings.iter().try_for_each(|text| writeln!(f, "  warning: {text}"))
     }

@@ -130,8 +130,10 @@ pub static HOOKS: &[&str] =
 
 /// Annotations that change what the runtime does, for
 /// `features`' potentiallyUnsafeConfigAnnotations: what has an effect here. Names and meanings are crun's.
-pub static ANNOTATIONS: &[&str] = &[KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER];
+pub static ANNOTATIONS: &[&str] = &[DELEGATE_CGROUP, KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER];
 
+/// The container's process in a cgroup of its own below the one with the limits, as in crun.
+pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 /// "1": the process keeps the runtime's supplementary groups.
 pub const KEEP_ORIGINAL_GROUPS: &str = "run.oci.keep_original_groups";
 /// "1": a system call name that nobody knows is an error.

@@ -95,6 +95,7 @@ fn no_cgroup(id: &str) -> Result<CgroupPlan> {
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: None,
+        delegate: None,
         warnings: Vec::new(),
     })
 }

@@ -264,7 +264,7 @@ fn build(
     let fifos = if parts.opener == Opener::Fifo { Some(make_fifos(container)?) } else { None };
     let (ours, theirs) = channel()?;
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
-    let made = &*child.insert(settle::clone_child(plan, &tools.joins, cgroup.v2(), scene)?);
+    let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
     drop((theirs, fifos));
     container.note_creating(&Init::of(made.pid)?)?;
     settle::settle(plan, &cgroup, made, ours.as_fd())?;
@@ -273,6 +273,8 @@ fn build(
         tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
     }
     let console = accompany(parts, ours.as_fd(), made)?;
+    // The child has unshared its cgroup namespace by now.
+    cgroup.delegate(made.pid.as_raw_nonzero().get().unsigned_abs())?;
     settle::announce(parts.options, made, tools.pidfd_socket.as_ref())?;
     container.note_created()?;
     Ok((ours, console))

@@ -108,12 +108,12 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 }
 
 /// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
+pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: Scene<'_>) -> Result<Child> {
     let join = |kind: &str| plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
     let clone = || match join("user") {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
-        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
+        None => clone_into(cgroup, flags, scene)?.map_err(|errno| {
             let kinds = plan.namespaces.new_kinds().join(" ");
             Error::sys("linux.namespaces", format!("clone3(new {kinds}, into the cgroup)"), errno)
         }),
@@ -122,6 +122,17 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
     let item = join_item(join);
     let written = format!("{:?}", join.path.to_string_lossy());
     in_namespaces(&item, &written, fd.as_fd(), join.flag, || undumpable(&item, clone))
+}
+
+/// clone3 into the cgroup, once more where that has to be threaded first.
+fn clone_into(cgroup: &Cgroup<'_>, flags: u64, scene: Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
+    // The child takes it from its own copy of this memory.
+    let mut scene = Some(scene);
+    let mut clone = || process::clone3(flags, cgroup.v2(), || scene.take().map_or(1, run_child));
+    match clone() {
+        Err(Errno::OPNOTSUPP) if cgroup.make_threaded()? => Ok(clone()),
+        other => Ok(other),
+    }
 }
 
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.

@@ -22,6 +22,7 @@ pub fn group() -> Group {
     absent_controllers(&mut group);
     nothing_to_limit(&mut group);
     mounts(&mut group);
+    delegation(&mut group);
     group
 }
 
@@ -303,11 +304,7 @@ fn mounts(group: &mut Group) {
     group.citing("config-linux.md#namespaces");
     group.add("a_writable_cgroup_mount_lets_the_container_make_sub_cgroups", |t| {
         directory(t)?;
-        for mount in t.config["mounts"].as_array_mut().into_iter().flatten() {
-            if mount["destination"] == "/sys/fs/cgroup" {
-                mount["options"] = json!(["nosuid", "noexec", "nodev"]);
-            }
-        }
+        writable_cgroups(t);
         equal!(
             t.run_sh("mkdir /sys/fs/cgroup/sub && ls -d /sys/fs/cgroup/sub/cgroup.procs")?,
             "/sys/fs/cgroup/sub/cgroup.procs\n",
@@ -322,6 +319,87 @@ fn mounts(group: &mut Group) {
             "1\n",
             "lines of cgroup.procs that name process 1"
         );
+        Ok(())
+    });
+}
+
+fn own_cgroup_of(t: &mut Trial) -> Outcome<String> {
+    let pid = t.pid()?;
+    Ok(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?).to_string())
+}
+
+fn writable_cgroups(t: &mut Trial) {
+    for mount in t.config["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["destination"] == "/sys/fs/cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+    }
+}
+
+/// crun's annotation; runc knows none like it.
+fn delegation(group: &mut Group) {
+    group.citing("engine contract");
+    group.add("the_process_is_in_the_delegated_cgroup_below_the_containers", |t| {
+        directory(t)?;
+        t.set("/annotations", json!({"run.oci.delegate-cgroup": "inner"}));
+        t.sleeper()?;
+        equal!(own_cgroup_of(t)?, format!("{}/{}/inner", t.cgroup_base(), t.id), "cgroup of the process");
+        Ok(())
+    });
+    group.add("the_container_may_divide_its_delegated_cgroup", |t| {
+        let directory = directory(t)?;
+        t.set("/annotations", json!({"run.oci.delegate-cgroup": "inner"}));
+        writable_cgroups(t);
+        t.sh("cat /proc/self/cgroup > /out/own
+            cd /sys/fs/cgroup/inner && mkdir engine leaf && echo $$ > leaf/cgroup.procs || exit
+            for c in $(cat cgroup.controllers); do echo +$c > cgroup.subtree_control || exit; done
+            cat engine/cgroup.controllers > /out/controllers; echo done > /out/done; sleep 1000");
+        t.create_started()?;
+        t.wait_for_file(t.rootfs().join("out/done"))?;
+        let own = fs::read_to_string(t.rootfs().join("out/own"))?;
+        equal!(own_unified(&own), "/inner", "its own view of its cgroup");
+        equal!(
+            fs::read_to_string(t.rootfs().join("out/controllers"))?,
+            fs::read_to_string(directory.join("cgroup.controllers"))?,
+            "controllers of a cgroup made inside"
+        );
+        // The limits' cgroup holds no process and has handed its controllers down.
+        let id = t.id.clone();
+        equal!(t.call(&["exec", &id, "/bin/echo", "here"]).go()?.ok()?.stdout, "here\n", "output of exec");
+        t.call(&["pause", &id]).go()?.ok()?;
+        equal!(t.status()?, "paused", "status");
+        t.call(&["resume", &id]).go()?.ok()?;
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        ensure!(!directory.exists(), "{} is still there", directory.display());
+        Ok(())
+    });
+    group.add("limits_stay_on_the_containers_cgroup", |t| {
+        requires_controller("pids")?;
+        let directory = directory(t)?;
+        t.set("/annotations", json!({"run.oci.delegate-cgroup": "inner"}));
+        t.set("/linux/resources/pids", json!({"limit": 20}));
+        t.sleeper()?;
+        let limit = |place: PathBuf| fs::read_to_string(place.join("pids.max"));
+        equal!(limit(directory.clone())?.trim(), "20", "pids.max of the container's cgroup");
+        equal!(limit(directory.join("inner"))?.trim(), "max", "pids.max of the delegated cgroup");
+        Ok(())
+    });
+    group.add("the_delegated_cgroup_is_owned_by_the_containers_root", |t| {
+        let directory = directory(t)?;
+        t.set("/annotations", json!({"run.oci.delegate-cgroup": "inner"}));
+        t.use_user_namespace()?;
+        writable_cgroups(t);
+        t.sh("mkdir /sys/fs/cgroup/inner/engine && echo made > /out/made; sleep 1000");
+        t.create_started()?;
+        t.wait_for_file(t.rootfs().join("out/made"))?;
+        ensure!(directory.join("inner/engine").exists(), "{} has no engine", directory.display());
+        Ok(())
+    });
+    let why = "both peers take it; engine contract: an annotation may not lead out of the container's cgroup";
+    group.add_beyond_peers(why, "a_delegated_cgroup_outside_the_containers_is_refused", |t| {
+        directory(t)?;
+        t.set("/annotations", json!({"run.oci.delegate-cgroup": "../inner"}));
+        t.run_refused()?;
         Ok(())
     });
 }
