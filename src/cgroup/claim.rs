@@ -373,9 +373,7 @@ impl Leaf<'_> {
         let Some((file, limit)) = write.not_below else { return Ok(()) };
         let usage = self.dir.read(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
         match usage.filter(|usage| *usage >= limit) {
-            Some(usage) => {
-                Err(Error::invalid(&write.item, format!("{limit} is not above the {usage} bytes in use")))
-            }
+            Some(usage) => Err(Error::invalid(&write.item, format!("{limit} is not above the {usage} bytes in use"))),
             None => Ok(()),
         }
     }

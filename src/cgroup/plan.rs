@@ -121,8 +121,11 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
     match layout {
         Layout::V2 { mount } => plan_v2(&mut plan, mount, &[], resources)?,
         Layout::Hybrid { .. } if plan.unit.is_some() => {
-            return Err(Error::invalid("--systemd-cgroup", "this host has cgroup v1, or none; the driver needs v2 alone")
-                .hint("use --cgroup-manager cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1"));
+            return Err(Error::invalid(
+                "--systemd-cgroup",
+                "this host has cgroup v1, or none; the driver needs v2 alone",
+            )
+            .hint("use --cgroup-manager cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1"));
         }
         Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, options.rootless)?,
     }

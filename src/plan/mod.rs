@@ -19,9 +19,7 @@ mod text;
 
 use std::ffi::CString;
 
-use crate::cgroup::{
-    CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager,
-};
+use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
@@ -126,12 +124,8 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         Driver::Cgroupfs if rootless => (probe_own_cgroup()?, None),
         _ => (None, None),
     };
-    let options = Options {
-        rootless,
-        driver,
-        own_cgroup: own_cgroup.as_deref(),
-        manager_cgroup: manager_cgroup.as_deref(),
-    };
+    let options =
+        Options { rootless, driver, own_cgroup: own_cgroup.as_deref(), manager_cgroup: manager_cgroup.as_deref() };
     let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
     warnings.extend(cgroup.warnings.iter().cloned());
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;

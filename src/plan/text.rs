@@ -333,7 +333,8 @@ impl Plan {
                 format!("open {}", text(&join.path)),
             ));
         }
-        let cgroup = || self.cgroup.to_string().lines().map(|line| parent("linux.resources", line.to_owned())).collect();
+        let cgroup =
+            || self.cgroup.to_string().lines().map(|line| parent("linux.resources", line.to_owned())).collect();
         // A unit is made around the child.
         let (before, after): (Vec<Line>, Vec<Line>) =
             if self.cgroup.unit.is_some() { (Vec::new(), cgroup()) } else { (cgroup(), Vec::new()) };

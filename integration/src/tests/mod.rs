@@ -27,6 +27,7 @@ mod schema;
 mod seccomp;
 mod signals;
 mod stress;
+mod systemd;
 mod terminal;
 mod texts;
 mod update;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        systemd::group(),
         update::group(),
         update::events(),
         schema::group(),

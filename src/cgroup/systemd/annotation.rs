@@ -73,7 +73,9 @@ fn plan_one(name: &str, text: &str) -> Result<Property> {
             .hint("the list is in docs/cgroups.md; what runs commands or touches other units is never on it"));
     };
     let value = match (kind, unit == 1.0) {
-        ('t', false) => word(text, "t", "double").parse().ok().and_then(|seconds| microseconds(seconds, unit)).map(Value::U64),
+        ('t', false) => {
+            word(text, "t", "double").parse().ok().and_then(|seconds| microseconds(seconds, unit)).map(Value::U64)
+        }
         _ => parse(*kind, text.trim()),
     };
     let value = value.ok_or_else(|| {
@@ -171,9 +173,32 @@ mod tests {
     #[test]
     fn a_property_that_runs_something_or_touches_other_units_is_refused() {
         for name in [
-            "ExecStopPost", "ExecStart", "ExecStop", "OnFailure", "OnSuccess", "Wants", "Requires", "Requisite", "BindsTo",
-            "Conflicts", "Upholds", "PropagatesStopTo", "JoinsNamespaceOf", "SuccessAction", "FailureAction", "BPFProgram",
-            "IPIngressFilterPath", "Delegate", "Slice", "PIDs", "Description", "DeviceAllow", "DevicePolicy", "Sec", "USec", "",
+            "ExecStopPost",
+            "ExecStart",
+            "ExecStop",
+            "OnFailure",
+            "OnSuccess",
+            "Wants",
+            "Requires",
+            "Requisite",
+            "BindsTo",
+            "Conflicts",
+            "Upholds",
+            "PropagatesStopTo",
+            "JoinsNamespaceOf",
+            "SuccessAction",
+            "FailureAction",
+            "BPFProgram",
+            "IPIngressFilterPath",
+            "Delegate",
+            "Slice",
+            "PIDs",
+            "Description",
+            "DeviceAllow",
+            "DevicePolicy",
+            "Sec",
+            "USec",
+            "",
         ] {
             let got = planned(name, "'x'");
             assert!(got.starts_with(&format!("annotations {PREFIX}{name}: is not among")), "{got}");
@@ -183,10 +208,22 @@ mod tests {
     #[test]
     fn a_value_of_another_type_is_refused() {
         for (name, text) in [
-            ("MemoryHigh", "'4096'"), ("MemoryHigh", "int32 5"), ("MemoryHigh", "-1"), ("MemoryHigh", ""),
-            ("CollectMode", "inactive"), ("CollectMode", "'a"), ("CollectMode", "'a\\'b'"), ("CollectMode", "'"),
-            ("After", "'a.service'"), ("After", "['a.service'"), ("After", "[1]"), ("AllowedCPUs", "[256]"),
-            ("DefaultDependencies", "1"), ("TimeoutStopSec", "-1"), ("TimeoutStopSec", "inf"), ("TimeoutStopSec", "nan"),
+            ("MemoryHigh", "'4096'"),
+            ("MemoryHigh", "int32 5"),
+            ("MemoryHigh", "-1"),
+            ("MemoryHigh", ""),
+            ("CollectMode", "inactive"),
+            ("CollectMode", "'a"),
+            ("CollectMode", "'a\\'b'"),
+            ("CollectMode", "'"),
+            ("After", "'a.service'"),
+            ("After", "['a.service'"),
+            ("After", "[1]"),
+            ("AllowedCPUs", "[256]"),
+            ("DefaultDependencies", "1"),
+            ("TimeoutStopSec", "-1"),
+            ("TimeoutStopSec", "inf"),
+            ("TimeoutStopSec", "nan"),
         ] {
             let got = planned(name, text);
             assert!(got.contains(" found, ") && got.contains("expected (GVariant text)"), "{name} {text}: {got}");

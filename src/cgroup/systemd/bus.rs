@@ -315,7 +315,9 @@ fn absent(user: bool) -> Error {
     let error = Error::new(ErrorKind::System, "systemd", format!("nobody listens on {tried}"));
     match (booted, user) {
         (false, _) => error.hint("PID 1 is not systemd here: use --cgroup-manager cgroupfs"),
-        (true, true) => error.hint("is there a `systemd --user`? see loginctl enable-linger, or use --cgroup-manager cgroupfs"),
+        (true, true) => {
+            error.hint("is there a `systemd --user`? see loginctl enable-linger, or use --cgroup-manager cgroupfs")
+        }
         (true, false) => error.hint("is /run of the host visible here?"),
     }
 }

@@ -97,7 +97,10 @@ fn replace(properties: &mut Vec<Property>, property: Property) {
 fn plan_subgroup(annotations: &StringMap<'_>) -> Result<Option<String>> {
     let Some(name) = annotations.get(&Text::from(SUBGROUP)).filter(|name| !name.is_empty()) else { return Ok(None) };
     if matches!(&**name, "." | "..") || name.len() > 255 || name.contains(['/', '\0', '\n']) {
-        return Err(Error::invalid(format!("annotations {SUBGROUP}"), format!("{:?} is not a name of a cgroup", &**name)));
+        return Err(Error::invalid(
+            format!("annotations {SUBGROUP}"),
+            format!("{:?} is not a name of a cgroup", &**name),
+        ));
     }
     Ok(Some(name.to_string()))
 }

@@ -162,9 +162,12 @@ fn bits(list: &str) -> Option<Vec<u8>> {
         // `0-30:2/8`: of each eight the first two (cpuset's bitmap_parselist).
         let (range, (used, group)) = match part.split_once(':') {
             None => (part, (1, 1)),
-            Some((range, stride)) => (range, stride.split_once('/').map(|(u, g)| (number(u), number(g))).and_then(both)?),
+            Some((range, stride)) => {
+                (range, stride.split_once('/').map(|(u, g)| (number(u), number(g))).and_then(both)?)
+            }
         };
-        let (first, last) = both(range.split_once('-').map_or((number(range), number(range)), |(a, b)| (number(a), number(b))))?;
+        let (first, last) =
+            both(range.split_once('-').map_or((number(range), number(range)), |(a, b)| (number(a), number(b))))?;
         for n in (first..=last).filter(|n| group != 0 && (n - first) % group < used) {
             let at = n / 8;
             if bits.len() <= at {
@@ -199,7 +202,10 @@ mod tests {
     fn every_limit_that_systemd_knows_is_told_in_its_units() {
         for (resources, want) in [
             ("{}", ""),
-            (r#"{"memory":{"limit":4096,"reservation":2048,"swap":6144}}"#, "MemorySwapMax 2048; MemoryMax 4096; MemoryLow 2048"),
+            (
+                r#"{"memory":{"limit":4096,"reservation":2048,"swap":6144}}"#,
+                "MemorySwapMax 2048; MemoryMax 4096; MemoryLow 2048",
+            ),
             (r#"{"memory":{"limit":-1}}"#, "MemorySwapMax infinity; MemoryMax infinity"),
             (r#"{"pids":{"limit":7}}"#, "TasksMax 7"),
             (r#"{"pids":{"limit":-1}}"#, "TasksMax infinity"),
@@ -208,9 +214,15 @@ mod tests {
             (r#"{"cpu":{"idle":1}}"#, "CPUWeight 0 (systemd 252)"),
             (r#"{"cpu":{"idle":0,"shares":2}}"#, "CPUWeight 1"),
             (r#"{"cpu":{"quota":20000}}"#, "CPUQuotaPerSecUSec 200000; CPUQuotaPeriodUSec 100000 (systemd 242)"),
-            (r#"{"cpu":{"quota":12345,"period":50000}}"#, "CPUQuotaPerSecUSec 250000; CPUQuotaPeriodUSec 50000 (systemd 242)"),
+            (
+                r#"{"cpu":{"quota":12345,"period":50000}}"#,
+                "CPUQuotaPerSecUSec 250000; CPUQuotaPeriodUSec 50000 (systemd 242)",
+            ),
             (r#"{"cpu":{"quota":-1}}"#, "CPUQuotaPerSecUSec infinity; CPUQuotaPeriodUSec 100000 (systemd 242)"),
-            (r#"{"cpu":{"cpus":"0-2,9","mems":"0"}}"#, "AllowedCPUs 0x0702 (systemd 244); AllowedMemoryNodes 0x01 (systemd 244)"),
+            (
+                r#"{"cpu":{"cpus":"0-2,9","mems":"0"}}"#,
+                "AllowedCPUs 0x0702 (systemd 244); AllowedMemoryNodes 0x01 (systemd 244)",
+            ),
             (r#"{"blockIO":{"weight":500,"weightDevice":[{"major":8,"minor":0,"weight":10}]}}"#, "IOWeight 4950"),
             (
                 r#"{"memory":{"limit":4096},"unified":{"memory.max":"max","memory.high":"9","memory.min":"1","pids.max":"3",

@@ -192,8 +192,7 @@ pub fn message(bytes: &[u8]) -> Option<Message> {
     };
     let mut reader = Reader { bytes, at: 12 };
     let end = FIXED.checked_add(reader.u32()? as usize)?;
-    let mut message =
-        Message { kind, reply_to: 0, member: String::new(), error_name: String::new(), body: Vec::new() };
+    let mut message = Message { kind, reply_to: 0, member: String::new(), error_name: String::new(), body: Vec::new() };
     while reader.at < end {
         reader.align(8);
         let code = reader.byte()?;
