@@ -17,6 +17,7 @@ mod report;
 mod runner;
 mod sandbox;
 mod sys;
+mod systemd;
 mod tests;
 mod trial;
 

@@ -14,6 +14,7 @@ use crate::case::{Outcome, Stop, fail};
 use crate::leftovers::Baseline;
 use crate::options::View;
 use crate::sandbox::Order;
+use crate::systemd;
 
 /// Limit of one call of the runtime.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -37,6 +38,8 @@ pub struct Trial {
     preload: Option<PathBuf>,
     time_scale: u32,
     cgroup_base: String,
+    /// PID 1 is systemd, and the runtime is to ask it for the cgroup.
+    systemd: bool,
     calls: usize,
     ids: Vec<String>,
     payload_seen: bool,
@@ -53,7 +56,7 @@ pub fn perform(order: &Order) -> ExitCode {
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
         let outcome = (case.body)(&mut trial).and_then(|()| trial.control());
-        let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
+        let default = bundle::default_config(&trial.cgroups_path(ID))?;
         for line in bundle::differences(&default, &trial.config, "") {
             eprintln!("# config.json: {line}");
         }
@@ -83,21 +86,29 @@ impl Trial {
         if order.view == View::V2 {
             fs::create_dir(format!("/sys/fs/cgroup{cgroup_base}"))?;
         }
-        Ok(Trial {
+        let mut trial = Trial {
             runtime: order.runtime.clone(),
             view: order.view,
             root: home.join("root"),
-            config: bundle::default_config(&format!("{cgroup_base}/{ID}"))?,
+            config: Value::Null,
             bundle,
             scratch,
             id: ID.to_string(),
             preload: order.preload.clone(),
             time_scale: order.time_scale,
             cgroup_base,
+            systemd: systemd::is_wanted(order),
             calls: 0,
             ids: vec![ID.to_string()],
             payload_seen: false,
-        })
+        };
+        trial.config = bundle::default_config(&trial.cgroups_path(ID))?;
+        Ok(trial)
+    }
+
+    /// linux.cgroupsPath of a container, in the words of the driver.
+    fn cgroups_path(&self, id: &str) -> String {
+        if self.systemd { format!(":xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -122,7 +133,7 @@ impl Trial {
     /// Makes `id` the one the plain verbs use, with its own cgroup.
     pub fn switch_id(&mut self, id: &str) {
         self.id = self.another_id(id);
-        let path = format!("{}/{id}", self.cgroup_base);
+        let path = self.cgroups_path(id);
         self.set("/linux/cgroupsPath", json!(path));
     }
 
@@ -193,7 +204,7 @@ impl Trial {
     /// A call with `--root`, standing in the bundle.
     pub fn call(&mut self, words: &[&str]) -> Call {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(&self.root).args(words);
+        command.args(self.systemd.then_some("--systemd-cgroup")).arg("--root").arg(&self.root).args(words);
         self.prepare(command)
     }
 
@@ -273,7 +284,7 @@ impl Trial {
         let id = self.another_id("control");
         let bundle = Path::new(HOME).join("control");
         bundle::make_rootfs(&bundle.join("rootfs"))?;
-        let mut config = bundle::default_config(&format!("{}/{id}", self.cgroup_base))?;
+        let mut config = bundle::default_config(&self.cgroups_path(&id))?;
         config["process"]["args"] = json!(["/bin/echo", "control"]);
         fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
         let done = self.call(&["run", "--bundle", &bundle.display().to_string(), &id]).go()?;

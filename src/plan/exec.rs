@@ -91,6 +91,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
 /// Nothing is made: the process joins what is there.
 fn no_cgroup(id: &str) -> Result<CgroupPlan> {
     Ok(CgroupPlan {
+        unit: None,
         path: CgroupPath::plan(None, id, None)?,
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,

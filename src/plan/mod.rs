@@ -19,7 +19,7 @@ mod text;
 
 use std::ffi::CString;
 
-use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
@@ -43,8 +43,8 @@ pub struct Request {
     pub rootless: bool,
     /// The host directory of the socket where the container says READY=1.
     pub notify: Option<String>,
-    /// `--cgroup-manager disabled`.
-    pub cgroup_disabled: bool,
+    /// `--cgroup-manager`.
+    pub cgroup_driver: Driver,
 }
 
 /// All that `create` will do.
@@ -118,9 +118,14 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     let mut warnings = Vec::new();
     let namespaces = namespaces::plan_namespaces(config)?;
     let layout = host.cgroups()?;
-    let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
+    let (rootless, driver) = (request.rootless, request.cgroup_driver);
+    let (own_cgroup, manager_cgroup) = match driver {
+        Driver::Systemd if rootless => (None, Some(probe_user_manager()?)),
+        Driver::Cgroupfs if rootless => (probe_own_cgroup()?, None),
+        _ => (None, None),
+    };
     let options =
-        Options { rootless: request.rootless, disabled: request.cgroup_disabled, own_cgroup: own_cgroup.as_deref() };
+        Options { rootless, driver, own_cgroup: own_cgroup.as_deref(), manager_cgroup: manager_cgroup.as_deref() };
     let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
     warnings.extend(cgroup.warnings.iter().cloned());
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;
@@ -171,7 +176,8 @@ struct Parts<'p> {
 fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
     let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    let placed_late = namespaces.joins_user() || cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let has_v1 = cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let placed_late = namespaces.joins_user() || has_v1 || cgroup.unit.is_some();
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {

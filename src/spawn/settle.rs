@@ -210,8 +210,8 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-/// What the parent does while the child builds its root: id maps, cgroup v1, limits, device filter.
-pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+/// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
+pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
@@ -233,10 +233,11 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
             Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
         })?;
     }
+    let inside = plan.cgroup.unit.is_some() || (cgroup.v2().is_some() && !plan.namespaces.joins_user());
+    cgroup.start_unit(pid.unsigned_abs())?;
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;
-    let joins_user = plan.namespaces.joins_user();
-    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
+    cgroup.place(pid.unsigned_abs(), inside)?;
     // The plan decides: a rootless container may have been made without the cgroups it planned.
     if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;

@@ -28,6 +28,7 @@ mod schema;
 mod seccomp;
 mod signals;
 mod stress;
+mod systemd;
 mod terminal;
 mod texts;
 mod update;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Case> {
         cgroups::group(),
         cgroups_v1::group(),
         resources::group(),
+        systemd::group(),
         update::group(),
         update::events(),
         schema::group(),
