@@ -73,7 +73,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
-        deny_setgroups: false,
+        map_writers: Default::default(),
         oom_score_adj: None,
         net_devices: Vec::new(),
         hooks: HookPlan::default(),

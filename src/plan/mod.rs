@@ -25,7 +25,7 @@ use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-pub use namespaces::{IdMaps, Join, Namespaces, plan_namespaces};
+pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
 pub use seccomp::Listener;
 use step::{MountWhat, Step};
@@ -56,8 +56,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
-    /// Write "deny" to init's setgroups before its gid_map.
-    pub deny_setgroups: bool,
+    /// Who writes init's uid_map, and who its gid_map.
+    pub map_writers: (MapWriter, MapWriter),
     /// What the parent writes to init's oom_score_adj, where init itself cannot.
     pub oom_score_adj: Option<i32>,
     /// Host interfaces to move into the container's network namespace, with their names there.
@@ -135,7 +135,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
-    let deny_setgroups = denies_setgroups(&namespaces, host);
+    let map_writers = namespaces.map_writers(host);
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -143,7 +143,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         namespaces,
         cgroup,
         steps,
-        deny_setgroups,
+        map_writers,
         oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
@@ -184,12 +184,6 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
     last_mile(&mut steps, config);
     Ok(steps)
-}
-
-/// Without CAP_SETGID a gid_map can only be written when setgroups(2) is given up for good (user_namespaces(7)).
-fn denies_setgroups(namespaces: &Namespaces, host: &Host) -> bool {
-    const CAP_SETGID: u64 = 1 << 6;
-    namespaces.is_new("user") && host.capabilities() & CAP_SETGID == 0
 }
 
 /// What comes last, because nothing of ours could be done after it.
@@ -304,13 +298,13 @@ fn process(
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {
         credentials.groups = None;
-    } else if denies_setgroups(namespaces, host) {
+    } else if namespaces.map_writers(host).1 == MapWriter::WithoutSetgroups {
         if !process.user.additional_gids.is_empty() {
             return Err(Error::invalid(
                 "process.user.additionalGids",
-                "an ordinary user may not set groups in a user namespace",
+                "an ordinary user who maps only the own group may not set groups",
             )
-            .hint("leave additionalGids out, or run xebec as root"));
+            .hint("leave additionalGids out, or map subordinate gids (subgid(5))"));
         }
         credentials.groups = None;
     }

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use crate::config::words::{NAMESPACES, ROOTFS_PROPAGATIONS};
 use crate::config::{Config, IdMapping};
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 use super::step::Step;
 use super::{Request, cstring};
@@ -30,6 +31,18 @@ pub struct Join {
     pub path: CString,
     /// The place in `linux.namespaces`.
     pub index: usize,
+}
+
+/// Who writes a uid_map or gid_map.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MapWriter {
+    /// We do: with CAP_SETUID or CAP_SETGID, or one line for the caller's own uid.
+    #[default]
+    Direct,
+    /// We do, for the caller's own gid alone: the kernel wants setgroups(2) given up for good first.
+    WithoutSetgroups,
+    /// newuidmap(1) or newgidmap(1) does.
+    Helper,
 }
 
 /// uid_map and gid_map of a new user namespace.
@@ -65,6 +78,24 @@ impl Namespaces {
     #[must_use]
     pub fn joins_user(&self) -> bool {
         self.joins.iter().any(|join| join.kind == "user")
+    }
+
+    /// Who may write the maps of a new user namespace (user_namespaces(7)): uid_map, gid_map.
+    #[must_use]
+    pub fn map_writers(&self, host: &Host) -> (MapWriter, MapWriter) {
+        const CAP_SETGID: u64 = 1 << 6;
+        const CAP_SETUID: u64 = 1 << 7;
+        let Some(maps) = &self.maps else { return Default::default() };
+        let may = |capability| host.capabilities() & capability != 0;
+        let (uid, gid) = host.ids();
+        let is_own = |list: &[IdMapping], own| matches!(list, [map] if map.size == 1 && map.host_id == own);
+        let for_uids = if may(CAP_SETUID) || is_own(&maps.uid, uid) { MapWriter::Direct } else { MapWriter::Helper };
+        let for_gids = match (may(CAP_SETGID), is_own(&maps.gid, gid)) {
+            (true, _) => MapWriter::Direct,
+            (false, true) => MapWriter::WithoutSetgroups,
+            (false, false) => MapWriter::Helper,
+        };
+        (for_uids, for_gids)
     }
 
     /// The names of the new namespaces.

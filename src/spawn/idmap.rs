@@ -15,7 +15,7 @@ use crate::plan::step::{Idmapped, MountWhat, Step};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process;
 
-use super::settle::write_map;
+use super::maps::write_map;
 
 /// The trees of all idmapped mounts, in the order of their slots.
 pub fn make_trees(plan: &Plan) -> Result<Vec<OwnedFd>> {

@@ -22,6 +22,7 @@ pub(crate) mod failure;
 mod hooks;
 mod idmap;
 pub(crate) mod listener;
+mod maps;
 mod net_device;
 mod notify;
 mod outside;

@@ -18,7 +18,6 @@ use rustix::process::{
 };
 
 use crate::cgroup::Cgroup;
-use crate::config::IdMapping;
 use crate::error::{Error, Result};
 use crate::init::{Scene, run as run_child, wire};
 use crate::plan::step::Step;
@@ -26,7 +25,7 @@ use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
 use crate::sys::settings;
 
-use super::Options;
+use super::{Options, maps};
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
@@ -215,15 +214,7 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
-        write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
-        if plan.deny_setgroups {
-            let path = format!("/proc/{pid}/setgroups");
-            std::fs::write(&path, "deny").map_err(|e| {
-                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                Error::sys("linux.gidMappings", format!("write({path:?}, \"deny\")"), errno)
-            })?;
-        }
-        write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
+        maps::write_maps(pid, maps, plan.map_writers)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
     if let Some(score) = plan.oom_score_adj {
@@ -242,17 +233,6 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
     }
     Ok(())
-}
-
-/// user_namespaces(7): one write holds all lines.
-pub fn write_map(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
-    let lines: String = maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::write(&path, &lines).map_err(|e| {
-        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        let lines = lines.trim_end().replace('\n', ", ");
-        Error::sys(item, format!("write({path:?}, {lines:?})"), errno)
-    })
 }
 
 /// Reads one message and the fd that may come with it.
