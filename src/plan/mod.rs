@@ -30,6 +30,9 @@ pub use resctrl::Resctrl;
 pub use seccomp::Listener;
 use step::{MountWhat, Step};
 
+/// Joins namespaces, clones mounts.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
 /// What the caller of `create` asks for besides the config.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -116,7 +119,11 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 /// Plans `create` for a checked config.
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
-    let namespaces = namespaces::plan_namespaces(config)?;
+    let mut namespaces = namespaces::plan_namespaces(config)?;
+    let privileged = host.capabilities() & CAP_SYS_ADMIN != 0;
+    if privileged {
+        namespaces.join_before_new_user();
+    }
     let layout = host.cgroups()?;
     let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
     let options =
@@ -203,21 +210,22 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
     let v1 = cgroup.hierarchies.iter().filter(|hierarchy| !hierarchy.v1.is_empty());
     let context = mounts::MountContext {
         bundle: &request.bundle,
-        cgroup_namespace: namespaces.has("cgroup"),
+        namespaces,
+        rootless: request.rootless,
+        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities() & CAP_SYS_ADMIN != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
         cgroup_optional: cgroup.hierarchies.iter().any(|h| h.may_be_missing),
-        id_maps: namespaces.maps.as_ref(),
         label: mount_label(config, host)?,
     };
     let mut trees = 0;
     for (index, mount) in config.mounts.iter().enumerate() {
         let mut step = mounts::plan_mount(index, mount, &context)?;
-        if let MountWhat::Idmapped(idmapped) = &mut step.what {
-            idmapped.slot = trees;
+        if let MountWhat::Tree(tree) = &mut step.what {
+            tree.slot = trees;
             trees += 1;
         }
         steps.push(Step::Mount(Box::new(step)));

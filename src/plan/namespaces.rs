@@ -31,6 +31,8 @@ pub struct Join {
     pub path: CString,
     /// The place in `linux.namespaces`.
     pub index: usize,
+    /// The parent joins it before clone3, instead of the child after it.
+    pub by_parent: bool,
 }
 
 /// Who writes a uid_map or gid_map.
@@ -80,6 +82,20 @@ impl Namespaces {
         self.joins.iter().any(|join| join.kind == "user")
     }
 
+    /// From inside a new user namespace what belongs to the runtime's cannot be joined: the parent does it first.
+    pub fn join_before_new_user(&mut self) {
+        if self.is_new("user") {
+            let before = |join: &&mut Join| matches!(join.kind, "network" | "ipc" | "uts" | "cgroup");
+            self.joins.iter_mut().filter(before).for_each(|join| join.by_parent = true);
+        }
+    }
+
+    /// Does a namespace of this kind belong to the container's user namespace, so that its file system can be mounted?
+    #[must_use]
+    pub fn owns(&self, kind: &str) -> bool {
+        self.is_new(kind) || !self.has("user") || self.has(kind) && self.joins_user()
+    }
+
     /// Who may write the maps of a new user namespace (user_namespaces(7)): uid_map, gid_map.
     #[must_use]
     pub fn map_writers(&self, host: &Host) -> (MapWriter, MapWriter) {
@@ -119,7 +135,7 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
         match namespace.path.as_deref().filter(|path| !path.is_empty()) {
             Some(path) => {
                 let path = cstring(&item, path)?;
-                namespaces.joins.push(Join { kind, flag: flag as u64, path, index });
+                namespaces.joins.push(Join { kind, flag: flag as u64, path, index, by_parent: kind == "pid" });
             }
             None => namespaces.new.push(kind),
         }
@@ -155,9 +171,9 @@ pub fn enter(
     }
     steps.push(Step::Undumpable);
     for (slot, join) in namespaces.joins.iter().enumerate() {
-        // Joined before clone3: setns(2) moves only later children into a PID namespace, and
-        // what is cloned belongs to the user namespace of the cloner.
-        if !matches!(join.kind, "pid" | "user") {
+        // Before clone3: setns(2) moves only later children into a PID namespace, and what is cloned
+        // belongs to the user namespace of the cloner.
+        if !join.by_parent && join.kind != "user" {
             steps.push(Step::Join { kind: join.kind, flag: join.flag, path: join.path.clone(), slot });
         }
     }
