@@ -204,10 +204,28 @@ impl Trial {
 
     /// Writes a config.json as the mode wants it, and gives the container what is its own.
     pub fn write_config_of(&self, bundle: &Path, config: &Value) -> Outcome {
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&self.adapted(config))?)?;
+        self.hand_over()
+    }
+
+    /// The configuration as the mode wants it, for tests that write it themselves.
+    pub fn adapted(&self, config: &Value) -> Value {
         let mut config = config.clone();
         self.mode.adapt(&mut config);
-        fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
+        config
+    }
+
+    /// Gives what the test has made to the container's ids, and so to the caller of the runtime.
+    pub fn hand_over(&self) -> Outcome {
         Ok(self.mode.hand_over(Path::new(HOME))?)
+    }
+
+    /// Gives one directory or file to the caller of the runtime, as if the caller had made it.
+    pub fn give_to_caller(&self, path: &Path) -> Outcome {
+        match self.mode {
+            Mode::User => Ok(chown(path, Some(mode::USER), Some(mode::USER))?),
+            _ => Ok(()),
+        }
     }
 
     // Calls.
@@ -240,6 +258,8 @@ impl Trial {
         command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.current_dir(&self.bundle);
         if self.mode == Mode::User {
+            // Sockets and directories that the test has just made are the caller's; a failure shows in the call.
+            self.hand_over().ok();
             command.uid(mode::USER).gid(mode::USER).env("XDG_RUNTIME_DIR", mode::RUNTIME_DIR);
         }
         let file = |kind: &str| self.scratch.join(format!("{}.{kind}", self.calls));

@@ -244,11 +244,7 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
     if let Some(score) = plan.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string()).map_err(|e| {
-            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-            Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
-        })?;
+        write_oom_score(pid.unsigned_abs(), score)?;
     }
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;
@@ -259,6 +255,15 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
     }
     Ok(())
+}
+
+/// proc_pid_oom_score_adj(5); children inherit it.
+pub fn write_oom_score(pid: u32, score: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(|e| {
+        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+        Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
+    })
 }
 
 /// Reads one message and the fd that may come with it.

@@ -52,7 +52,10 @@ fn make_tree(item: &str, tree: &Tree, propagation: u64) -> Result<OwnedFd> {
     if tree.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let cloned = open_tree(CWD, &*tree.source, flags).map_err(|errno| failed("open_tree", errno))?;
+    let cloned = open_tree(CWD, &*tree.source, flags).map_err(|errno| match errno {
+        Errno::PERM => failed("open_tree", errno).hint("mapping the ids of a mount takes CAP_SYS_ADMIN: run xebec as root"),
+        _ => failed("open_tree", errno),
+    })?;
     let attr = MountAttr { propagation, ..MountAttr::default() };
     mount_setattr(cloned.as_fd(), tree.recursive, &attr).map_err(|errno| failed("mount_setattr", errno))?;
     if let Some(map) = &tree.map {
