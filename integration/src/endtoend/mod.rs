@@ -123,6 +123,7 @@ fn run_one(case: &Case, number: usize, settings: &Settings) -> (Verdict, String,
     let (_, runtime) = &settings.runtimes[0];
     let order = Order {
         test: case.name.clone(),
+        mode: crate::mode::Mode::Root,
         runtime: runtime.clone(),
         preload: settings.preload_for(runtime),
         view: settings.view,

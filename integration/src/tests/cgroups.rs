@@ -132,8 +132,10 @@ fn sub_cgroups(group: &mut Group) {
     group.add("sub_cgroups_made_inside_go_with_the_container", |t| {
         let directory = directory(t)?;
         t.sleeper()?;
-        fs::create_dir(directory.join("sub"))?;
-        fs::create_dir(directory.join("sub/sub"))?;
+        for sub in ["sub", "sub/sub"] {
+            fs::create_dir(directory.join(sub))?;
+            t.give_to_caller(&directory.join(sub))?;
+        }
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         ensure!(!directory.exists(), "{} is still there", directory.display());
