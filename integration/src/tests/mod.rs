@@ -25,6 +25,8 @@ mod process;
 mod rootfs;
 mod schema;
 mod seccomp;
+mod seccomp_calls;
+mod seccomp_notify;
 mod signals;
 mod stress;
 mod terminal;
@@ -59,6 +61,8 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        seccomp_calls::group(),
+        seccomp_notify::group(),
         namespaces::group(),
         net_devices::group(),
         notify::group(),
