@@ -1,7 +1,7 @@
 # The commands of this repository. Each works from a clean clone, as root, on Debian 12
 # with a Rust toolchain; what they do is in .ci/.
 
-.PHONY: help release deps demo check test conformance servers stress figures clean
+.PHONY: help release deps demo check test conformance servers stress fuzz figures clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -11,6 +11,7 @@ help:
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make stress       thousands of runs, and kills at random moments'
+	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
@@ -30,7 +31,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small fuzz_small demo
 
 conformance:
 	@sh .ci/deps.sh build release test
@@ -40,6 +41,9 @@ conformance:
 
 servers stress:
 	@sh .ci/test.sh $@
+
+fuzz:
+	@sh .ci/fuzz.sh 60
 
 figures:
 	@sh .ci/deps.sh build release test
