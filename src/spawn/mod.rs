@@ -18,7 +18,8 @@
 //! ```
 
 mod console;
-pub(crate) mod failure;
+#[doc(hidden)]
+pub mod failure;
 mod hooks;
 pub(crate) mod listener;
 mod maps;

@@ -5,12 +5,14 @@ use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect as connect_socket, recvmsg, socket_with,
+    sockopt::{Timeout, set_socket_timeout},
 };
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, dumpable_behavior, pidfd_open, set_dumpable_behavior,
@@ -27,6 +29,8 @@ use crate::sys::settings;
 
 use super::{Options, maps, refusal};
 
+/// How long whoever listens on a socket may take to accept, and to read what we send.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// A handle of the runtime's /proc, which must be one.
@@ -78,7 +82,11 @@ pub fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     let address = SocketAddrUnix::new(path).map_err(|errno| failed("connect", errno))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|errno| failed("socket", errno))?;
-    connect_socket(&socket, &address).map_err(|errno| failed("connect", errno))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(SEND_PATIENCE)).map_err(|errno| failed("setsockopt", errno))?;
+    connect_socket(&socket, &address).map_err(|errno| match errno {
+        Errno::AGAIN => failed("connect", errno).hint("nobody has accepted the connection within 10 s"),
+        _ => failed("connect", errno),
+    })?;
     Ok(socket)
 }
 

@@ -26,6 +26,8 @@ mod resources;
 mod rootfs;
 mod schema;
 mod seccomp;
+mod seccomp_calls;
+mod seccomp_notify;
 mod signals;
 mod stress;
 mod systemd;
@@ -63,6 +65,8 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        seccomp_calls::group(),
+        seccomp_notify::group(),
         namespaces::group(),
         net_devices::group(),
         notify::group(),
