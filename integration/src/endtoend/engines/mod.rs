@@ -7,6 +7,7 @@ mod image;
 mod podman;
 mod session;
 mod table;
+mod user;
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +29,8 @@ const CLEAN_END: &str = "nothing is left";
 pub fn cases() -> Vec<Case> {
     let mut group = Group::new("engines", "engine contract");
     group.add("containerd", containerd::test);
-    group.add("podman", podman::test);
+    group.add("podman", podman::as_root);
+    group.add("podman_rootless", podman::rootless);
     group.cases
 }
 
@@ -45,17 +47,11 @@ pub fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<Ex
             number += 1;
             let begun = Instant::now();
             let (verdict, message, transcript) = run_one(case, &runtime, number, settings);
-            rows.extend(take_records(&settings.records)?);
-            let engine = case.name.split_once('.').map_or(case.name.as_str(), |(_, name)| name);
-            rows.push(Row {
-                engine: engine.into(),
-                operation: CLEAN_END.into(),
-                runtime: name.clone(),
-                verdict,
-                message,
-            });
-            let failed =
-                rows.iter().any(|row| row.runtime == name && row.verdict == Verdict::Fail && row.engine == engine);
+            let written = take_records(&settings.records)?;
+            let engine = written.first().map_or(case.name.clone(), |row| row.engine.clone());
+            let failed = verdict == Verdict::Fail || written.iter().any(|row| row.verdict == Verdict::Fail);
+            rows.extend(written);
+            rows.push(Row { engine, operation: CLEAN_END.into(), runtime: name, verdict, message });
             println!("  {:.1} s", begun.elapsed().as_secs_f64());
             if failed && settings.verbose {
                 transcript.lines().for_each(|line| println!("    {line}"));
