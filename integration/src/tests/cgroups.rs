@@ -277,6 +277,8 @@ fn nothing_to_limit(group: &mut Group) {
     for (name, resources) in [
         ("no_pids_limit", json!({"pids": {"limit": -1}})),
         ("no_memory_limit", json!({"memory": {"limit": -1, "swap": -1}})),
+        // Before version 1.3.0, and bundles here are older, 0 was the default: no limit.
+        ("a_pids_limit_of_zero", json!({"pids": {"limit": 0}})),
         ("no_cpu_quota", json!({"cpu": {"quota": -1}})),
         ("empty_sections", json!({"memory": {}, "cpu": {}, "blockIO": {}})),
     ] {
