@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm conformance servers stress figures clean
+.PHONY: help release deps demo check test test-vm conformance servers stress figures fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make stress       thousands of runs, and kills at random moments'
+	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
@@ -34,7 +35,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host vm servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host vm servers stress_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -50,6 +51,9 @@ conformance:
 
 servers stress:
 	@sh .ci/test.sh $@
+
+fuzz:
+	@sh .ci/fuzz.sh 60
 
 figures:
 	@sh .ci/deps.sh build release test

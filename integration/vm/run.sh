@@ -3,10 +3,11 @@
 # controller, on Debian 12's two kernels. One boot a kernel; closes with totals.
 #
 #     run.sh [--kernel 6.1|6.12]... [--runtime PROGRAM]... [--all | --filter TEXT...]
-#            [--limit SECONDS] [--verbose] [--command LINE | --shell]
+#            [--systemd] [--limit SECONDS] [--verbose] [--command LINE | --shell]
 #
 # --kernel   both, if not given          --all      the whole suite, not what `make test` runs
 # --runtime  target/dist/xebec           --filter   tests whose names contain TEXT
+# --systemd  a small Debian with systemd as PID 1, instead of busybox
 # --limit    of one VM, in seconds       --verbose  every line that the VM wrote
 # --command  this instead of tests       --shell    a shell on the VM's console
 #
@@ -22,7 +23,7 @@ usage() { awk 'NR > 1 && /^#/ { sub(/^# ?/, ""); print; next } NR > 1 { exit }' 
 # others a few that lean on the kernel's version.
 sample='cgroups. resources. update. events. devices.'
 
-kernels= runtimes= filters= limit=900 verbose= command= shell=
+kernels= runtimes= filters= limit=900 verbose= command= shell= systemd=
 while [ $# -gt 0 ]; do
     case $1 in
     --kernel) kernels="$kernels ${2?}"; shift ;;
@@ -31,6 +32,7 @@ while [ $# -gt 0 ]; do
     --all) filters=. ;;
     --limit) limit=${2?}; shift ;;
     --command) command=${2?}; shift ;;
+    --systemd) systemd=1 ;;
     --verbose) verbose=1 ;;
     --shell) shell=1 ;;
     *) usage ;;
@@ -54,19 +56,31 @@ make_initramfs() { # KERNEL_DIRECTORY
     cp -L /bin/busybox "$work/initramfs/bin/busybox"
     cp -r "$1/modules" "$work/initramfs/modules"
     install -m 0755 "$here/init" "$work/initramfs/init"
-    cp "$work/command" "$work/initramfs/command"
+    cp -r "$work/vm" "$work/initramfs/vm"
     (cd "$work/initramfs" && find . | cpio --quiet -o -H newc) >"$work/initramfs.cpio"
 }
 
 make_image() {
     # shellcheck disable=SC2086
     sh "$here/image.sh" "$work/image" "$(command -v ip)" "$runner" $runtimes
-    install -m 0755 "$here/boot" "$work/image/sbin/init"
-    [ -z "$shell" ] || touch "$work/image/vm/interactive"
-    mkfs.erofs --quiet --all-root "$work/image.erofs" "$work/image" >/dev/null
+    image=$work/image.erofs
+    mkfs.erofs --quiet --all-root "$image" "$work/image" >/dev/null
 }
 
-make_command() {
+# /vm of the VM: what to run, and what runs it.
+make_vm_directory() {
+    mkdir "$work/vm"
+    install -m 0755 "$here/boot" "$here/service" "$work/vm"
+    if [ -n "$systemd" ]; then
+        # The programs that this image lacks; its own libraries are the host's.
+        mkdir "$work/vm/bin"
+        # shellcheck disable=SC2086
+        install -m 0755 "$runner" $runtimes "$work/vm/bin"
+        echo /sbin/init
+    else
+        echo /vm/boot
+    fi >"$work/vm/init"
+    [ -z "$shell" ] || touch "$work/vm/interactive"
     {
         echo '#!/bin/busybox sh'
         if [ -n "$command" ]; then
@@ -77,7 +91,8 @@ make_command() {
             for filter in $filters; do printf ' --filter %s' "$filter"; done
             echo
         fi
-    } >"$work/command"
+    } >"$work/vm/command"
+    chmod 0755 "$work/vm/command"
 }
 
 boot() { # KERNEL_DIRECTORY OUT CONSOLE
@@ -91,8 +106,8 @@ boot() { # KERNEL_DIRECTORY OUT CONSOLE
         -nodefaults -no-user-config -display none -no-reboot -serial "$3" \
         -device virtio-serial-pci -chardev "file,id=out,path=$2" -device virtserialport,chardev=out,name=out \
         -kernel "$1/vmlinuz" -initrd "$work/initramfs.cpio" \
-        -append 'console=ttyS0 quiet panic=-1 mitigations=off' \
-        -drive "file=$work/image.erofs,format=raw,if=virtio,readonly=on" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off systemd.unit=vm.target systemd.show_status=0 systemd.firstboot=off" \
+        -drive "file=$image,format=raw,if=virtio,readonly=on" \
         -drive "file=$work/scratch,format=raw,if=virtio"
 }
 
@@ -129,8 +144,12 @@ test_on() { # KERNEL
     return 1
 }
 
-make_image
-make_command
+if [ -n "$systemd" ]; then
+    image=$(sh "$here/system.sh")
+else
+    make_image
+fi
+make_vm_directory
 failed=0
 for kernel in $kernels; do
     test_on "$kernel" || failed=1
