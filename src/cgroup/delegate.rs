@@ -98,13 +98,20 @@ mod tests {
         assert_eq!(planned("inner", &v2), "Some(\"/inner\") []");
         assert_eq!(planned("/a/b/", &v2), "Some(\"/a/b\") []");
         assert_eq!(planned("", &v2), "None []");
-        assert!(planned("../x", &v2).starts_with("error: annotations.run.oci.delegate-cgroup: "), "{}", planned("../x", &v2));
+        assert!(
+            planned("../x", &v2).starts_with("error: annotations.run.oci.delegate-cgroup: "),
+            "{}",
+            planned("../x", &v2)
+        );
     }
 
     #[test]
     fn without_cgroup_v2_it_is_a_warning() {
         let controllers = ["cpu", "memory", "devices", "freezer"].map(str::to_owned).to_vec();
         let v1 = Layout::Hybrid { v1: vec![Hierarchy { controllers, mount: "/cg".into() }], v2: None };
-        assert_eq!(planned("inner", &v1), "None [\"annotations.run.oci.delegate-cgroup has no effect without cgroup v2\"]");
+        assert_eq!(
+            planned("inner", &v1),
+            "None [\"annotations.run.oci.delegate-cgroup has no effect without cgroup v2\"]"
+        );
     }
 }

@@ -130,8 +130,14 @@ pub static HOOKS: &[&str] =
 
 /// Annotations that change what the runtime does, for
 /// `features`' potentiallyUnsafeConfigAnnotations: what has an effect here. Names and meanings are crun's.
-pub static ANNOTATIONS: &[&str] =
-    &[DELEGATE_CGROUP, KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER, SYSTEMD_PROPERTY, SYSTEMD_SUBGROUP];
+pub static ANNOTATIONS: &[&str] = &[
+    DELEGATE_CGROUP,
+    KEEP_ORIGINAL_GROUPS,
+    SECCOMP_FAIL_UNKNOWN,
+    SECCOMP_RECEIVER,
+    SYSTEMD_PROPERTY,
+    SYSTEMD_SUBGROUP,
+];
 
 /// The container's process in a cgroup of its own below the one with the limits, as in crun.
 pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
