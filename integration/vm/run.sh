@@ -23,7 +23,7 @@ usage() { awk 'NR > 1 && /^#/ { sub(/^# ?/, ""); print; next } NR > 1 { exit }' 
 # others a few that lean on the kernel's version.
 sample='cgroups. resources. update. events. devices.'
 
-kernels= runtimes= filters= limit=900 verbose= command= shell= systemd=
+kernels= runtimes= filters= limit=1200 verbose= command= shell= systemd=
 while [ $# -gt 0 ]; do
     case $1 in
     --kernel) kernels="$kernels ${2?}"; shift ;;
