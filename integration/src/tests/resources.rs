@@ -322,17 +322,24 @@ fn cpuset(group: &mut Group) {
     });
 }
 
-/// A real disk of at least 8 MiB: its numbers and its name.
+/// A disk that nothing is mounted from: its numbers and its name.
 fn disk() -> Outcome<(u32, u32, String)> {
     let mut names: Vec<String> =
         fs::read_dir("/sys/block")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    // The last one: the first may be what the machine itself lives on.
-    let real = names.into_iter().rev().find(|name| !["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind)));
-    let Some(name) = real else { return skip("requires a block device") };
-    let numbers = fs::read_to_string(format!("/sys/block/{name}/dev"))?;
-    let (major, minor) = numbers.trim().split_once(':').unwrap_or_default();
-    Ok((major.parse()?, minor.parse()?, name))
+    names.retain(|name| name.starts_with("vd"));
+    let mounts = fs::read_to_string("/proc/1/mountinfo")?;
+    for name in names {
+        let numbers = fs::read_to_string(format!("/sys/block/{name}/dev"))?;
+        let partitions = fs::read_dir(format!("/sys/block/{name}"))?
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(&name));
+        let used = mounts.lines().any(|line| line.split(' ').nth(2) == Some(numbers.trim()));
+        if let (false, false, Some((major, minor))) = (partitions, used, numbers.trim().split_once(':')) {
+            return Ok((major.parse()?, minor.parse()?, name));
+        }
+    }
+    skip("requires a virtual disk that nobody uses")
 }
 
 fn io(group: &mut Group) {
@@ -353,10 +360,7 @@ fn io(group: &mut Group) {
     });
     group.add("a_throttled_device_reads_slowly", |t| {
         requires_controller("io")?;
-        let (major, minor, name) = disk()?;
-        if !name.starts_with("vd") {
-            return skip("requires a virtual disk that nobody else reads");
-        }
+        let (major, minor, _) = disk()?;
         resources(
             t,
             json!({"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}}),
@@ -443,7 +447,7 @@ fn devices(group: &mut Group) {
         group.add(format!("a_disk_that_is_{name}"), move |t| {
             directory(t)?;
             let (major, minor, node) = disk()?;
-            if !node.starts_with("vd") || fs::read_to_string(format!("/sys/block/{node}/ro"))?.trim() != "0" {
+            if fs::read_to_string(format!("/sys/block/{node}/ro"))?.trim() != "0" {
                 return skip("requires a virtual disk that can be written");
             }
             t.push("/linux/devices", json!({"path": "/dev/disk", "type": "b", "major": major, "minor": minor}));
