@@ -78,7 +78,7 @@ pub use diff::{Difference, diff};
 pub use explain::{Explanation, Reason, explain};
 pub use filter::{Error, Filter, Options, Warning, compile};
 pub use load::{Errno, load};
-pub use parse::Finding;
+pub use parse::{Finding, flag_names, operator_names};
 pub use profile::{Arg, Profile, Rule, Text};
 pub use show::show;
 pub use table::{syscall_name, syscall_number, syscalls};
