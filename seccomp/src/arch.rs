@@ -150,6 +150,13 @@ impl Arch {
         self.row().2
     }
 
+    /// The ABI of a call, by its `AUDIT_ARCH_*` value and its number: x86_64 and
+    /// x32 share the former.
+    pub fn of_call(audit: u32, number: u32) -> Option<Arch> {
+        let x32 = audit == Arch::X32.audit() && number & X32_BIT != 0;
+        if x32 { Some(Arch::X32) } else { Arch::ALL.into_iter().find(|arch| arch.audit() == audit) }
+    }
+
     pub(crate) fn column(self) -> usize {
         self.row().3
     }

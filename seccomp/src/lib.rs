@@ -36,6 +36,7 @@
 //! | [`compile`] | to a [`Filter`]; pure |
 //! | [`load`] | a filter into the kernel: one seccomp(2), no allocation, never no_new_privs |
 //! | [`explain`], [`diff`], [`show`] | which rule decides a call, what two profiles treat differently, the decisions as text |
+//! | [`notify`] | what an agent of `SCMP_ACT_NOTIFY` needs to watch calls |
 //! | [`bpf`] | the kernel's verifier, an interpreter and a disassembler for any seccomp program |
 //!
 //! Decisions are those of libseccomp 2.5.4 driven by runc, ENOSYS answers for
@@ -61,6 +62,7 @@ mod filter;
 mod hash;
 mod load;
 mod mux;
+pub mod notify;
 mod order;
 mod parse;
 mod profile;

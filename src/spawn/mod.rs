@@ -26,6 +26,7 @@ mod net_device;
 mod notify;
 mod outside;
 pub mod own_exe;
+pub mod record;
 pub mod resctrl;
 pub(crate) mod run;
 pub(crate) mod settle;
