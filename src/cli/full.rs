@@ -172,7 +172,7 @@ fn as_go(command: clap::Command) -> clap::Command {
         ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
     });
-    command.mut_subcommands(|verb| as_go(verb.args_override_self(true)))
+    command.mut_subcommands(|verb| as_go(verb.args_override_self(true).arg_required_else_help(false)))
 }
 
 /// go-runc says `-no-subreaper`, with one dash.

@@ -61,7 +61,8 @@ pub fn default_profile(wish: &Wish<'_>) -> Result<Value> {
 pub fn groups() -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut groups = BTreeMap::new();
     let mut current = "";
-    for line in lines(GROUPS) {
+    // An indented line may begin with a group's name, too.
+    for line in GROUPS.lines().filter(|line| !line.starts_with('#')) {
         if line.starts_with('@') {
             current = line;
             groups.insert(current, Vec::new());

@@ -22,6 +22,7 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod profiles;
 mod rootfs;
 mod schema;
 mod seccomp;
@@ -59,6 +60,7 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        profiles::group(),
         namespaces::group(),
         net_devices::group(),
         notify::group(),

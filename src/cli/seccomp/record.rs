@@ -13,8 +13,8 @@ use xebec_seccomp::{Arch, Profile, Rule, compile, explain, syscall_name};
 use super::args::Record;
 use super::profile::{Source, options};
 use super::short;
-use crate::cli::args::Global;
-use crate::cli::log::{Level, Log};
+use crate::cli::args::{Global, Level};
+use crate::cli::log::Log;
 use crate::cli::{create, io_error, settings};
 
 /// What is not recorded fails with EPERM, as under the engines' profiles.
