@@ -65,7 +65,9 @@ pub fn diff(first: &Profile<'_>, second: &Profile<'_>, options: &Options) -> Res
                 answers.entry(pair).or_insert(args);
             }
             let depends = answers.len() > 1;
-            found.extend(answers.into_iter().filter(|(pair, _)| pair[0] != pair[1]).map(|(pair, args)| Difference {
+            let mut differing: Vec<_> = answers.into_iter().filter(|(pair, _)| pair[0] != pair[1]).collect();
+            differing.sort_unstable_by_key(|(_, args)| *args);
+            found.extend(differing.into_iter().map(|(pair, args)| Difference {
                 arch,
                 name,
                 number,

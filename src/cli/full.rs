@@ -200,7 +200,8 @@ fn help(asked: Option<&str>, words: &[OsString]) -> String {
         return tree.render_help().to_string();
     };
     // `seccomp show --help`: the verb below the verb.
-    let below = words.iter().filter_map(|word| word.to_str()).find(|word| verb.find_subcommand(word).is_some());
+    let is_below = |word: &&str| *word != "help" && verb.find_subcommand(word).is_some();
+    let below = words.iter().filter_map(|word| word.to_str()).find(is_below);
     match below.and_then(|name| verb.find_subcommand_mut(name)) {
         Some(below) => below.render_help().to_string(),
         None => verb.render_help().to_string(),

@@ -28,6 +28,8 @@ use crate::state::ContainerId;
 use crate::sys::process::{self, Child};
 
 const ITEM: &str = "seccomp record";
+/// How many names are tried for a directory.
+const MOST_NAMES: u32 = 1000;
 /// The last line of the notes: without it they are not whole.
 const END: &str = "end";
 
@@ -82,10 +84,17 @@ struct Place(PathBuf);
 
 impl Place {
     fn make() -> Result<Place> {
-        let dir = std::env::temp_dir().join(format!("xebec-record-{}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(|error| failed(&format!("mkdir({:?})", dir.display().to_string()), &error))?;
-        Ok(Place(dir))
+        let pid = std::process::id();
+        // The pid is taken where another PID namespace shares the directory.
+        let mut dirs = (0..MOST_NAMES).map(|n| std::env::temp_dir().join(format!("xebec-record-{pid}-{n}")));
+        loop {
+            let dir = dirs.next().ok_or_else(|| Error::sys(ITEM, "mkdir in the temporary directory", Errno::EXIST))?;
+            match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => return Ok(Place(dir)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(&format!("mkdir({:?})", dir.display().to_string()), &error)),
+            }
+        }
     }
 
     fn socket(&self) -> PathBuf {

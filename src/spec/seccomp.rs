@@ -86,7 +86,9 @@ fn expand(name: &str) -> Option<BTreeSet<&'static str>> {
     while let Some(member) = waiting.pop() {
         match groups.get(member) {
             Some(members) => waiting.extend(members),
-            None => drop(calls.insert(member)),
+            None => {
+                calls.insert(member);
+            }
         }
     }
     Some(calls)
@@ -122,7 +124,9 @@ impl Draft {
         for call in names.iter().filter_map(|name| expand_listed(name)).flatten() {
             self.forget(call);
             match (action, errno.and_then(|number| number.parse::<u32>().ok())) {
-                ("allow", _) => drop(self.allowed.insert(call)),
+                ("allow", _) => {
+                    self.allowed.insert(call);
+                }
                 ("errno", Some(number)) => {
                     let rule = json!({"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": number});
                     self.others.push((call, rule));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use xebec::Result;
 use xebec_seccomp::bpf::Call;
-use xebec_seccomp::{Arg, Difference, Profile, Reason, diff, explain};
+use xebec_seccomp::{Arg, Difference, Explanation, Profile, Reason, diff, explain};
 
 use super::args::Diff;
 use super::profile::{Source, options};
@@ -37,7 +37,7 @@ pub fn run(args: &Diff) -> Result<u8> {
         .ok();
         for ((title, source), profile) in ["first", "second"].iter().zip(&sources).zip(&profiles) {
             let why = explain(profile, &options(), &call).map_err(|error| source.refusal(&error))?;
-            writeln!(text, "    {title}: {}", source.words(&reason(profile, &why.reason))).ok();
+            writeln!(text, "    {title}: {}", source.words(&reasons(profile, &why))).ok();
         }
     }
     print(&text)?;
@@ -71,8 +71,17 @@ fn shown(values: &[u64; 6]) -> String {
     if all.is_empty() { "arguments of 0".to_owned() } else { all.join(", ") }
 }
 
-fn reason(profile: &Profile<'_>, reason: &Reason) -> String {
-    let Reason::Rule(pointer) = reason else { return reason.to_string() };
+/// What decides, and the rules that name the call and do not decide it.
+fn reasons(profile: &Profile<'_>, why: &Explanation) -> String {
+    let mut all = vec![match &why.reason {
+        Reason::Rule(pointer) => rule(profile, pointer),
+        other => other.to_string(),
+    }];
+    all.extend(why.passed_over.iter().map(|(pointer, _)| format!("not {}", rule(profile, pointer))));
+    all.join(", ")
+}
+
+fn rule(profile: &Profile<'_>, pointer: &str) -> String {
     let place = pointer.trim_start_matches("/syscalls/").parse::<usize>().ok();
     let args = place.and_then(|place| profile.syscalls.get(place)).map_or(&[][..], |rule| &rule.args);
     let conditions: Vec<String> = args.iter().map(condition).collect();

@@ -66,7 +66,9 @@ fn named(seen: &BTreeSet<Seen>, log: &Log) -> BTreeMap<Arch, BTreeSet<&'static s
     for call in seen {
         let arch = Arch::of_call(call.audit, call.number);
         match arch.and_then(|arch| Some((arch, syscall_name(arch, call.number)?))) {
-            Some((arch, name)) => drop(named.entry(arch).or_default().insert(name)),
+            Some((arch, name)) => {
+                named.entry(arch).or_default().insert(name);
+            }
             None => {
                 let arch = arch.map_or_else(|| format!("{:#x}", call.audit), short);
                 log.record(Level::Warning, &format!("call {} of {arch} has no name and is left out", call.number));
@@ -133,7 +135,9 @@ mod tests {
 
     fn calls(list: &[(Arch, &'static str)]) -> BTreeMap<Arch, BTreeSet<&'static str>> {
         let mut named: BTreeMap<Arch, BTreeSet<&'static str>> = BTreeMap::new();
-        list.iter().for_each(|(arch, name)| drop(named.entry(*arch).or_default().insert(name)));
+        for (arch, name) in list {
+            named.entry(*arch).or_default().insert(name);
+        }
         named
     }
 
