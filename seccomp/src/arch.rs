@@ -206,6 +206,14 @@ mod tests {
     }
 
     #[test]
+    fn a_call_tells_its_abi_by_audit_value_and_number() {
+        for arch in Arch::ALL {
+            assert_eq!(Arch::of_call(arch.audit(), arch.base()), Some(arch));
+        }
+        assert_eq!(Arch::of_call(7, 0), None);
+    }
+
+    #[test]
     fn audit_values_agree_with_width_and_byte_order() {
         for arch in Arch::ALL {
             assert_eq!(arch.audit() & 0x4000_0000 == 0, arch.is_big_endian(), "{arch:?}");

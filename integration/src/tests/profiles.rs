@@ -152,19 +152,23 @@ const TINY_I386: &[u8] = &[
     0xb8, 1, 0, 0, 0, 0xbb, 9, 0, 0, 0, 0xcd, 0x80, 0x90, // mov eax, 1; mov ebx, 9; int 0x80
 ];
 
+fn use_i386_program(t: &mut Trial, text: &[u8]) -> Outcome {
+    if cfg!(not(target_arch = "x86_64")) {
+        return skip("requires an x86_64 host: the program is for i386");
+    }
+    let program = t.rootfs().join("tiny");
+    fs::write(&program, text)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    t.args(&["/tiny"]);
+    if t.run()?.code != Some(9) {
+        return skip("requires a kernel that runs i386 programs");
+    }
+    Ok(())
+}
+
 fn recorded_with_others(group: &mut Group) {
     add(group, "calls_of_another_architecture_are_recorded_with_it", |t| {
-        if cfg!(not(target_arch = "x86_64")) {
-            return skip("requires an x86_64 host: the program is for i386");
-        }
-        let program = t.rootfs().join("tiny");
-        fs::write(&program, TINY_I386)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        t.args(&["/tiny"]);
-        let plain = t.run()?;
-        if plain.code != Some(9) {
-            return skip("requires a kernel that runs i386 programs");
-        }
+        use_i386_program(t, TINY_I386)?;
         equal!(record(t, &[])?.code, Some(9), "exit status");
         let profile = profile(t)?;
         equal!(
@@ -181,6 +185,37 @@ fn recorded_with_others(group: &mut Group) {
         let other = record(t, &["--arch", "x86_64"])?;
         ensure!(!matches!(other.code, Some(0 | 9)), "a program of an architecture left out: {:?}", other.code);
         Ok(())
+    });
+    add(group, "a_number_without_a_name_is_told_and_left_out", |t| {
+        let mut program = TINY_I386.to_vec();
+        program[0x55..0x57].copy_from_slice(&9999u16.to_le_bytes());
+        use_i386_program(t, &program)?;
+        let done = record(t, &[])?;
+        ensure!(done.stderr.contains("call 9999 of x86 has no name"), "{}", done.stderr);
+        let profile = profile(t)?;
+        let mut found = names(&profile);
+        found.sort_unstable();
+        equal!(found, ["execve", "exit"], "the calls with a name");
+        Ok(())
+    });
+    add(group, "a_recording_that_breaks_off_leaves_no_profile", |t| {
+        t.sh("while :; do sleep 0.05; done");
+        t.write_config()?;
+        let words = record_words(t, &[]);
+        let live = t.call(&as_words(&words)).spawn()?;
+        runs(t)?;
+        // The process that notes is the first that the command has started.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", live.pid()))?;
+        let first = children.split_whitespace().filter_map(|pid| pid.parse().ok()).min();
+        let Some(noting) = first else { return crate::case::fail("the command has no children") };
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(noting), nix::sys::signal::Signal::SIGKILL)?;
+        let id = t.id.clone();
+        // Without an answer the container's calls fail, and it may have ended by itself.
+        t.call(&["kill", &id, "KILL"]).go()?;
+        let done = live.wait()?.refused()?;
+        ensure!(done.stderr.contains("not all calls were noted"), "{}", done.stderr);
+        ensure!(!output(t).exists(), "a profile was written");
+        t.expect_unknown()
     });
     add(group, "what_exec_calls_is_recorded_too", |t| {
         t.sh("while [ ! -e /tmp/end ]; do sleep 0.05; done");
