@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitOptions, waitpid};
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ use crate::state::ContainerId;
 use crate::sys::process::{self, Child};
 
 const ITEM: &str = "seccomp record";
+/// How long processes may outlive their container.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many names are tried for a directory.
 const MOST_NAMES: u32 = 1000;
 /// The last line of the notes: without it they are not whole.
@@ -43,7 +46,7 @@ pub struct Seen {
 
 /// Runs a container until it ends, under a filter that lets everything through on `archs` and the
 /// native architecture and kills calls of others. Gives back each call of it that the program `base`
-/// would not let through.
+/// would not let through. As the foreground `run` it is for a process of its own, with one thread.
 ///
 /// # Errors
 /// As `run`, and where the calls could not be noted to the end.
@@ -170,19 +173,27 @@ fn note(agents: &UnixListener, mut parent: UnixStream, base: &[Instruction]) -> 
 }
 
 /// Serves every listener (the container's, and those of `exec`) until the container has ended and no
-/// process has the filter.
+/// process has the filter. With the container its processes have been killed, so that takes no time;
+/// what has escaped from its cgroup is not waited for.
 fn watch(agents: &UnixListener, parent: &UnixStream, base: &[Instruction], seen: &mut BTreeSet<Seen>) -> Result<()> {
     let mut listeners: Vec<OwnedFd> = Vec::new();
-    let mut ended = false;
-    while !(ended && listeners.is_empty()) {
+    let mut ended: Option<Instant> = None;
+    while ended.is_none() || !listeners.is_empty() {
+        if ended.is_some_and(|since| since.elapsed() > PATIENCE) {
+            return Err(Error::invalid(ITEM, "the container has ended, and processes with its filter live on"));
+        }
         let mut fds = vec![PollFd::new(agents, PollFlags::IN)];
         fds.extend(listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         // An end of file stays readable for ever.
-        fds.extend((!ended).then(|| PollFd::new(parent, PollFlags::IN)));
-        retry_on_intr(|| poll(&mut fds, None)).map_err(|errno| Error::sys(ITEM, "poll", errno))?;
+        fds.extend(ended.is_none().then(|| PollFd::new(parent, PollFlags::IN)));
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        retry_on_intr(|| poll(&mut fds, ended.is_some().then_some(&second)))
+            .map_err(|errno| Error::sys(ITEM, "poll", errno))?;
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
-        ended |= ready.get(listeners.len() + 1).is_some_and(|events| !events.is_empty());
+        if ready.get(listeners.len() + 1).is_some_and(|events| !events.is_empty()) {
+            ended = Some(Instant::now());
+        }
         for at in (0..listeners.len()).rev() {
             let events = ready[at + 1];
             if events.contains(PollFlags::IN) {

@@ -5,7 +5,7 @@
 mod figures;
 mod kills;
 mod payload;
-mod profile;
+pub mod profile;
 mod servers;
 mod settings;
 mod stress;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::{Done, eventually};
 use crate::case::{Group, Outcome, skip};
+use crate::endtoend::profile::{names, without};
 use crate::trial::{Trial, as_words, status_field};
 use crate::{ensure, equal};
 
@@ -68,23 +69,6 @@ fn runs(t: &mut Trial) -> Outcome {
 
 fn profile(t: &Trial) -> Outcome<Value> {
     Ok(serde_json::from_str(&fs::read_to_string(output(t))?)?)
-}
-
-fn names(profile: &Value) -> Vec<&str> {
-    let rules = profile["syscalls"].as_array().map_or(&[][..], Vec::as_slice);
-    rules.iter().flat_map(|rule| rule["names"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect()
-}
-
-/// The profile without one call, which it must have had.
-fn without(profile: &Value, call: &str) -> Outcome<Value> {
-    ensure!(names(profile).contains(&call), "{call} is not in the profile: {profile}");
-    let mut profile = profile.clone();
-    for rule in profile["syscalls"].as_array_mut().into_iter().flatten() {
-        if let Some(names) = rule["names"].as_array_mut() {
-            names.retain(|name| name != call);
-        }
-    }
-    Ok(profile)
 }
 
 fn recorded(group: &mut Group) {

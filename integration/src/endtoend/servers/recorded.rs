@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::case::{Outcome, skip};
+use crate::endtoend::profile::{names, without};
 use crate::endtoend::report;
+use crate::ensure;
 use crate::trial::Trial;
-use crate::{ensure, equal};
 
 use super::{Server, Way, clear, configure, in_round, network, one_round, prepare};
 
@@ -45,13 +46,7 @@ fn fails_without(t: &mut Trial, server: &Server, user: (u32, u32), data: &std::p
     t.write_config()?;
     let (engines, own) = (t.bundle.display().to_string(), path(t).display().to_string());
     report!("{} instructions; the engine's default profile has {}", shown(t, &own)?, shown(t, &engines)?);
-    let mut less = profile(t)?;
-    for rule in less["syscalls"].as_array_mut().into_iter().flatten() {
-        if let Some(names) = rule["names"].as_array_mut() {
-            names.retain(|name| name != NEEDED);
-        }
-    }
-    equal!(names(&less).len() + 1, names(&profile(t)?).len(), "calls left without {NEEDED}");
+    let less = without(&profile(t)?, NEEDED)?;
     t.set("/linux/seccomp", less);
     let done = t.run()?;
     ensure!(!done.succeeded(), "{} ran without {NEEDED}", server.name);
@@ -75,11 +70,6 @@ pub fn words(t: &Trial) -> Vec<String> {
         words.extend(["--merge".to_owned(), path.display().to_string()]);
     }
     words
-}
-
-fn names(profile: &Value) -> Vec<&str> {
-    let rules = profile["syscalls"].as_array().map_or(&[][..], Vec::as_slice);
-    rules.iter().flat_map(|rule| rule["names"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect()
 }
 
 /// `show` ends with the program, an instruction a line.
