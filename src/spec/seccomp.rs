@@ -1,7 +1,7 @@
 //! Seccomp profiles for people without an engine: the default one, and named groups of system calls
 //! to add to it or take from it.
 //!
-//! Pure: two data files beside this one, read when they are asked for. Only `spec` does so; a
+//! Pure: the profile is a data file beside this one, read when it is asked for. Only `spec` does so; a
 //! container gets what stands in its config.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,6 @@ use xebec_seccomp::Arch;
 use crate::error::{Error, Result};
 
 const DEFAULT: &str = include_str!("seccomp-default.txt");
-const GROUPS: &str = include_str!("seccomp-groups.txt");
 const EPERM: u32 = 1;
 
 /// What a profile is made for.
@@ -56,21 +55,9 @@ pub fn default_profile(wish: &Wish<'_>) -> Result<Value> {
     Ok(draft.profile(wish.native))
 }
 
-/// The system calls of every group: its name to their names.
-#[must_use]
-pub fn groups() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let mut groups = BTreeMap::new();
-    let mut current = "";
-    // An indented line may begin with a group's name, too.
-    for line in GROUPS.lines().filter(|line| !line.starts_with('#')) {
-        if line.starts_with('@') {
-            current = line;
-            groups.insert(current, Vec::new());
-        } else if let Some(members) = groups.get_mut(current) {
-            members.extend(line.split_whitespace());
-        }
-    }
-    groups
+/// systemd's groups but for @known, which is everything.
+fn groups() -> BTreeMap<&'static str, Vec<&'static str>> {
+    xebec_seccomp::groups().filter(|(name, _)| *name != "@known").collect()
 }
 
 /// The calls of a group with those of the groups in it, or the call itself; `None` when nobody knows it.

@@ -103,75 +103,105 @@ fn every_name_of_the_data_is_a_group_or_a_system_call() {
     assert_eq!(strange, [""; 0]);
 }
 
-/// The engines' file for a container without capabilities, and ours: each difference is meant.
-#[test]
-fn the_default_differs_from_an_engines_file_as_written_here() {
-    let text = include_str!("../../seccomp/testdata/containers-common.json");
-    let engine: Value = serde_json::from_str(text).expect("testdata");
-    let mut theirs = BTreeSet::new();
-    for rule in engine["syscalls"].as_array().expect("rules") {
-        let free = rule["includes"]["caps"].is_null();
+/// The calls that a list of rules allows, at least with some arguments; names that no architecture has
+/// are left out.
+fn allowed(rules: &Value) -> BTreeSet<&str> {
+    let rules = rules.as_array().expect("rules").iter().filter(|rule| {
         let here = rule["includes"]["arches"].as_array().is_none_or(|list| list.contains(&json!("amd64")));
-        if rule["action"] == "SCMP_ACT_ALLOW" && free && here {
-            theirs.extend(rule["names"].as_array().expect("names").iter().filter_map(Value::as_str));
-        }
-    }
-    let ours: Value = serde_json::from_str(&profile(&[], &[], &[])).expect("a profile");
-    let ours: BTreeSet<&str> = ours["syscalls"]
-        .as_array()
-        .expect("rules")
-        .iter()
-        .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW")
-        .flat_map(|rule| rule["names"].as_array().expect("names").iter().filter_map(Value::as_str))
-        .collect();
-    let real = |name: &&&str| Arch::ALL.into_iter().any(|arch| syscall_number(arch, name).is_some());
-    let more: Vec<&str> = ours.difference(&theirs).filter(real).copied().collect();
-    let less: Vec<&str> = theirs.difference(&ours).filter(real).copied().collect();
-    assert_eq!(more, ALLOWED_HERE);
-    assert_eq!(less, ALLOWED_THERE);
+        rule["action"] == "SCMP_ACT_ALLOW" && rule["includes"]["caps"].is_null() && here
+    });
+    let names = rules.flat_map(|rule| rule["names"].as_array().expect("names")).filter_map(Value::as_str);
+    names.filter(|name| Arch::ALL.into_iter().any(|arch| syscall_number(arch, name).is_some())).collect()
 }
 
-/// Newer than that file, or of other architectures, for which it has rules of their own.
-const ALLOWED_HERE: &[&str] = &[
-    "arm_fadvise64_64",
-    "cacheflush",
-    "cachestat",
-    "fchmodat2",
-    "futex_requeue",
-    "futex_wait",
-    "futex_waitv",
-    "futex_wake",
-    "io_pgetevents",
-    "io_pgetevents_time64",
-    "map_shadow_stack",
-    "riscv_flush_icache",
-    "riscv_hwprobe",
-    "set_tls",
-    "sync_file_range2",
-];
-/// What docker allows with a capability only, and names that no kernel here has.
-const ALLOWED_THERE: &[&str] = &[
-    "clone3",
-    "fsconfig",
-    "fsmount",
-    "fsopen",
-    "fspick",
-    "get_mempolicy",
-    "keyctl",
-    "mbind",
-    "mount",
-    "mount_setattr",
-    "move_mount",
-    "open_tree",
-    "pidfd_getfd",
-    "pivot_root",
-    "reboot",
-    "set_mempolicy",
-    "setns",
-    "syscall",
-    "syslog",
-    "timerfd",
-    "umount",
-    "umount2",
-    "unshare",
-];
+/// An engine's file for a container without capabilities, and ours: each difference is meant.
+fn differs(engine: &str, more: &[&str], less: &[&str]) {
+    let engine: Value = serde_json::from_str(engine).expect("testdata");
+    let ours: Value = serde_json::from_str(&profile(&[], &[], &[])).expect("a profile");
+    let (ours, theirs) = (allowed(&ours["syscalls"]), allowed(&engine["syscalls"]));
+    let found: Vec<&str> = ours.difference(&theirs).copied().collect();
+    assert_eq!(found, more, "allowed here alone");
+    let found: Vec<&str> = theirs.difference(&ours).copied().collect();
+    assert_eq!(found, less, "allowed there alone");
+}
+
+/// More: newer than that file, protection keys, and of other architectures, for which it has rules of
+/// their own. Less: what later versions of docker refuse too, and podman does.
+#[test]
+fn the_default_differs_from_dockers_as_written_here() {
+    let more = &[
+        "arm_fadvise64_64",
+        "cacheflush",
+        "cachestat",
+        "fchmodat2",
+        "futex_requeue",
+        "futex_wait",
+        "futex_wake",
+        "map_shadow_stack",
+        "pkey_alloc",
+        "pkey_free",
+        "pkey_mprotect",
+        "readdir",
+        "riscv_flush_icache",
+        "riscv_hwprobe",
+        "set_tls",
+        "sigaction",
+        "signal",
+        "sigpending",
+        "sigsuspend",
+        "sync_file_range2",
+    ];
+    let less = &["io_uring_enter", "io_uring_register", "io_uring_setup", "vmsplice"];
+    differs(include_str!("../../seccomp/testdata/moby.json"), more, less);
+}
+
+/// Less: what docker allows with a capability only.
+#[test]
+fn the_default_differs_from_podmans_as_written_here() {
+    let more = &[
+        "arm_fadvise64_64",
+        "cacheflush",
+        "cachestat",
+        "fchmodat2",
+        "futex_requeue",
+        "futex_wait",
+        "futex_waitv",
+        "futex_wake",
+        "io_pgetevents",
+        "io_pgetevents_time64",
+        "map_shadow_stack",
+        "riscv_flush_icache",
+        "riscv_hwprobe",
+        "set_tls",
+        "sync_file_range2",
+    ];
+    let less = &[
+        "clone3",
+        "fsconfig",
+        "fsmount",
+        "fsopen",
+        "fspick",
+        "get_mempolicy",
+        "keyctl",
+        "mbind",
+        "mount",
+        "mount_setattr",
+        "move_mount",
+        "name_to_handle_at",
+        "open_tree",
+        "pidfd_getfd",
+        "pivot_root",
+        "process_vm_readv",
+        "process_vm_writev",
+        "reboot",
+        "set_mempolicy",
+        "setns",
+        "syscall",
+        "syslog",
+        "timerfd",
+        "umount",
+        "umount2",
+        "unshare",
+    ];
+    differs(include_str!("../../seccomp/testdata/containers-common.json"), more, less);
+}
