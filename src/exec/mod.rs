@@ -14,6 +14,7 @@
 //!
 //! Needs no lock and writes nothing down: the kernel ends the process with the container.
 
+mod prepared;
 mod request;
 mod target;
 
@@ -36,10 +37,14 @@ use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, run, 
 use crate::state::{ContainerId, Status, state_json};
 use crate::sys::process::{self, Child, pidfd_send_signal};
 use crate::sys::settings;
+use crate::sys::vfork::clone3_vfork;
 
+use prepared::Prepared;
 pub use request::Request;
 use target::Target;
 
+/// CLONE_NEWTIME of sched.h.
+const NEW_TIME: u64 = 0x80;
 /// How long a child has to obey a signal.
 const GRACE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -63,9 +68,10 @@ pub struct Executed {
 /// The container does not run (or is paused), the process is not valid, or cannot be executed.
 pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
     let target = Target::find(&options.root, id, request.ignore_paused)?;
-    let stored = target.config_text()?;
+    let mut prepared = prepare(&target)?;
+    let filter = prepared.take_filter();
     let file = request.read_process()?;
-    let mut config = crate::config::parse_config("config.json", &stored)?;
+    let mut config = prepared.config()?;
     let (process, mut warnings) = request.decide(config.process.take(), file.as_deref())?;
     run::refuse_lost_terminal(request.detach, process.terminal, options)?;
     config.process = Some(process);
@@ -81,7 +87,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         placed_late: place.has_v1(),
         no_new_keyring: record.no_new_keyring,
     };
-    let ExecPlan { mut plan, initial } = plan_exec(&config, &namespaces.configured, &entry, &host)?;
+    let ExecPlan { mut plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
     // What the container's own config asks for in vain, its create has told.
     if file.is_some() || !request.capabilities.is_empty() {
         warnings.append(&mut plan.warnings);
@@ -93,6 +99,17 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
     let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;
     Ok(Executed { pid, status, warnings })
+}
+
+/// What an earlier call has worked out of the container's config, or this one does.
+fn prepare(target: &Target) -> Result<Prepared> {
+    if let Some(prepared) = Prepared::read(&target.container)? {
+        return Ok(prepared);
+    }
+    let prepared = Prepared::make(&target.config_text()?)?;
+    // It only saves time: where there is no room for it, the next call does without, too.
+    prepared.keep(&target.container).ok();
+    Ok(prepared)
 }
 
 /// The parts of the second half of the story.
@@ -159,9 +176,12 @@ impl Start<'_> {
         };
         let mut scene = spawn::scene(&parts, channel, None)?;
         self.add_root(&mut scene)?;
-        let clone = || {
-            process::clone3(0, place.v2(), || run_child(scene))
-                .map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
+        let mut clone = || {
+            let made = match self.may_borrow_memory() {
+                true => self.clone_borrowing(place, &mut scene)?,
+                false => process::clone3(0, place.v2(), || run_child(&mut scene)),
+            };
+            made.map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
         };
         // Born undumpable, since it is born in the container's PID namespace; but files of an undumpable
         // process in /proc are root's, and another user's child still has to write one.
@@ -172,6 +192,34 @@ impl Start<'_> {
         match (self.by_parent, tools.joins.first()) {
             (0, _) | (_, None) => clone(),
             (flags, Some(pidfd)) => settle::in_namespaces("exec", "pidfd of init", pidfd.as_fd(), flags, clone),
+        }
+    }
+
+    /// Can the child work in our memory while we stand still (docs/decisions/exec.md)?
+    ///
+    /// Not when it waits for us, when it may be born frozen, or when it enters a time namespace,
+    /// which takes a memory of its own (setns(2)).
+    fn may_borrow_memory(&self) -> bool {
+        let waits = |step: &Step| match step {
+            Step::AwaitPlacement | Step::Chroot => true,
+            Step::JoinContainer { namespaces, .. } => namespaces & NEW_TIME != 0,
+            _ => false,
+        };
+        geteuid().is_root()
+            && self.plan.listener.is_none()
+            && !self.request.ignore_paused
+            && !self.plan.steps.iter().any(waits)
+    }
+
+    fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
+        let mut clone = || clone3_vfork(place.v2(), || run_child(scene));
+        // We cannot answer a signal meanwhile: one that means the end ends us, and that ends the child.
+        let made = if self.request.detach { clone() } else { run::mortal(clone)? };
+        scene.disown();
+        match made {
+            // A kernel before 5.5, or a machine that this is not written for.
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(process::clone3(0, place.v2(), || run_child(scene))),
+            made => Ok(made),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
-pub use seccomp::Listener;
+pub use seccomp::{Listener, plan_seccomp};
 use step::{MountWhat, Step};
 
 /// What the caller of `create` asks for besides the config.
@@ -189,7 +189,7 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
 /// Without CAP_SETGID a gid_map can only be written when setgroups(2) is given up for good (user_namespaces(7)).
 fn denies_setgroups(namespaces: &Namespaces, host: &Host) -> bool {
     const CAP_SETGID: u64 = 1 << 6;
-    namespaces.is_new("user") && host.capabilities() & CAP_SETGID == 0
+    namespaces.is_new("user") && host.capabilities(CAP_SETGID) == 0
 }
 
 /// What comes last, because nothing of ours could be done after it.
@@ -299,7 +299,10 @@ fn process(
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
     steps.push(Step::Umask(process.user.umask));
-    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
+    let grantable = match namespaces.has("user") {
+        true => u64::MAX,
+        false => host.capabilities(identity::named_capabilities(process)),
+    };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {

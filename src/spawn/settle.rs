@@ -108,12 +108,17 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 }
 
 /// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
+pub fn clone_child(
+    plan: &Plan,
+    joins: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    mut scene: Scene<'_>,
+) -> Result<Child> {
     let join = |kind: &str| plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
     let clone = || match join("user") {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
-        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
+        None => process::clone3(flags, cgroup, || run_child(&mut scene)).map_err(|errno| {
             let kinds = plan.namespaces.new_kinds().join(" ");
             Error::sys("linux.namespaces", format!("clone3(new {kinds}, into the cgroup)"), errno)
         }),
@@ -134,7 +139,7 @@ pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T>
     child
 }
 
-/// Calls `clone` with the PID namespace for children that `fd` has, and goes back.
+/// Calls `clone` with the PID namespace for children that `fd` has, and goes back to our own.
 ///
 /// A user namespace among the `flags` has no way back: this process stays in both.
 pub fn in_namespaces<T>(
@@ -144,8 +149,7 @@ pub fn in_namespaces<T>(
     flags: u64,
     clone: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
+    let own = process::pidfd_open_self().map_err(|errno| Error::sys(item, "pidfd_open(own)", errno))?;
     settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
     let child = clone();
     if flags & libc::CLONE_NEWUSER as u64 != 0 {
@@ -165,7 +169,7 @@ fn join_item(join: &Join) -> String {
 /// setns(2) into a user namespace has no way back, so a process in between does
 /// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
 /// cloned into the cgroup: whoever is only root in there may not write to it.
-fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene<'_>) -> Result<Child> {
+fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, mut scene: Scene<'_>) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
     let (read, write) =
@@ -174,7 +178,7 @@ fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene
         let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .and_then(|()| settings::setns(namespace, join.flag))
             .and_then(|()| become_root())
-            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
+            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(&mut scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
             Err(errno) => (0, errno.raw_os_error()),

@@ -345,17 +345,22 @@ impl Container {
 
     /// The same, with a pidfd of init while it is alive.
     pub fn look(&self, cgroup: &cgroup::Record) -> Result<(Status, Option<(Init, OwnedFd)>)> {
+        let (status, living) = self.look_at_process()?;
+        let status = match status {
+            Status::Running if self.waits_for_start()? => Status::Created,
+            Status::Running if cgroup.is_frozen()? => Status::Paused,
+            other => other,
+        };
+        Ok((status, living))
+    }
+
+    /// The same as far as the process alone tells it: what is created or paused runs, too.
+    pub fn look_at_process(&self) -> Result<(Status, Option<(Init, OwnedFd)>)> {
         let Some((init, created)) = self.init_link()? else {
             return Ok((if self.is_locked() { Status::Creating } else { Status::Stopped }, None));
         };
         let Some(pidfd) = init.pidfd()? else { return Ok((Status::Stopped, None)) };
-        let status = match (created, self.waits_for_start()?) {
-            (false, _) => Status::Creating,
-            (true, true) => Status::Created,
-            (true, false) if cgroup.is_frozen()? => Status::Paused,
-            (true, false) => Status::Running,
-        };
-        Ok((status, Some((init, pidfd))))
+        Ok((if created { Status::Running } else { Status::Creating }, Some((init, pidfd))))
     }
 
     /// Opens the fifo to the child; `None` when nobody reads it (it has executed the program).
