@@ -28,7 +28,7 @@ part_conformance_host() { integration --cgroup-view host; }
 part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
-part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
+part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -6,7 +6,7 @@
 //! open the cgroup, clone3 ──────────────▶ OomScoreAdj, Undumpable
 //! (in the container's PID namespace)      JoinContainer: one setns by init's pidfd
 //!                      ◀── Console + fd ── Console (foreground)
-//! place in cgroup v1 ──────── PLACED ───▶ user, limits … AwaitPlacement
+//! place in cgroup v1, resctrl  PLACED ───▶ user, limits … AwaitPlacement
 //!                      ◀── Ready ───────── Outlive
 //!                      ◀── end of file ─── Exec (or Failed, at any point)
 //! pid file, pidfd; watch until it ends
@@ -33,7 +33,7 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::Plan;
 use crate::plan::exec::{Entry, ExecPlan, plan_exec};
 use crate::plan::step::Step;
-use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, run, settle};
+use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, resctrl, run, settle};
 use crate::state::{ContainerId, Status, state_json};
 use crate::sys::process::{self, Child, pidfd_send_signal};
 use crate::sys::settings;
@@ -84,7 +84,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
         chroot: !namespaces.configured.has("mount"),
-        placed_late: place.has_v1(),
+        placed_late: place.has_v1() || record.resctrl.is_some(),
         no_new_keyring: record.no_new_keyring,
     };
     let ExecPlan { mut plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
@@ -200,7 +200,7 @@ impl Start<'_> {
     /// Not when it waits for us, when it may be born frozen, or when it enters a time namespace,
     /// which takes a memory of its own (setns(2)).
     fn may_borrow_memory(&self) -> bool {
-        let waits = |step: &Step| match step {
+        let speaks_against = |step: &Step| match step {
             Step::AwaitPlacement | Step::Chroot => true,
             Step::JoinContainer { namespaces, .. } => namespaces & NEW_TIME != 0,
             _ => false,
@@ -208,7 +208,7 @@ impl Start<'_> {
         geteuid().is_root()
             && self.plan.listener.is_none()
             && !self.request.ignore_paused
-            && !self.plan.steps.iter().any(waits)
+            && !self.plan.steps.iter().any(speaks_against)
     }
 
     fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
@@ -217,8 +217,8 @@ impl Start<'_> {
         let made = if self.request.detach { clone() } else { run::mortal(clone)? };
         scene.disown();
         match made {
-            // A kernel before 5.5, or a machine that this is not written for.
-            Err(Errno::INVAL | Errno::NOSYS) => Ok(process::clone3(0, place.v2(), || run_child(scene))),
+            // A machine that this is not written for.
+            Err(Errno::NOSYS) => Ok(process::clone3(0, place.v2(), || run_child(scene))),
             made => Ok(made),
         }
     }
@@ -233,12 +233,16 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// The place in cgroup v1, which clone3 cannot give.
+    /// The place in cgroup v1 and in resctrl, which clone3 cannot give.
     fn place(&self, place: &Join, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
-        if !place.has_v1() {
+        if !self.plan.steps.iter().any(|step| matches!(step, Step::AwaitPlacement)) {
             return Ok(());
         }
-        place.place(child.pid.as_raw_nonzero().get().unsigned_abs(), place.v2().is_some())?;
+        let pid = child.pid.as_raw_nonzero().get();
+        place.place(pid.unsigned_abs(), place.v2().is_some())?;
+        if let Some(group) = &self.target.record()?.resctrl {
+            resctrl::join(group, pid)?;
+        }
         match wire::send_byte(channel, wire::PLACED) {
             // Gone: its last word tells why.
             Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),

@@ -172,3 +172,27 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pidfd_and_proc_name_the_same_namespaces() {
+        let own = process::pidfd_open_self().expect("opened");
+        for &(kind, flag) in NAMESPACES {
+            let file = match kind {
+                "mount" => "mnt",
+                "network" => "net",
+                other => other,
+            };
+            let path = format!("/proc/self/ns/{file}");
+            match settings::namespace_inode(own.as_fd(), flag as u64) {
+                Ok(inode) => assert_eq!(inode, rustix::fs::stat(&path).expect("there").st_ino, "{kind}"),
+                Err(errno) => {
+                    assert!(matches!(errno, Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP), "{kind}: {errno}")
+                }
+            }
+        }
+    }
+}

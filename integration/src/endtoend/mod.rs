@@ -5,6 +5,7 @@
 mod figures;
 mod kills;
 mod payload;
+mod probes;
 mod profile;
 mod servers;
 mod settings;
