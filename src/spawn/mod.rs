@@ -27,6 +27,7 @@ mod net_device;
 mod notify;
 mod outside;
 pub mod own_exe;
+pub mod record;
 mod refusal;
 pub mod resctrl;
 pub(crate) mod run;
@@ -269,7 +270,7 @@ fn build(
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
     drop((theirs, fifos));
-    container.note_creating(&Init::of(made.pid)?)?;
+    container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {

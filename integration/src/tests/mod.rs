@@ -1,6 +1,7 @@
 //! The cases, one file a group. A test asserts what its cited clause says and nothing more:
 //! wording, state file layout and timing belong to each runtime.
 
+mod callers;
 mod cgroups;
 mod cgroups_v1;
 mod cli;
@@ -22,6 +23,7 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod profiles;
 mod resources;
 mod rootfs;
 mod schema;
@@ -49,6 +51,7 @@ pub fn all() -> Vec<Case> {
         hook_failures::group(),
         exec::group(),
         exec_options::group(),
+        callers::group(),
         cli::group(),
         texts::group(),
         errors::group(),
@@ -65,6 +68,7 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        profiles::group(),
         seccomp_calls::group(),
         seccomp_notify::group(),
         namespaces::group(),
