@@ -205,7 +205,7 @@ fn pids(group: &mut Group) {
         t.create_started()?;
         let refused = eventually(t.limit(Duration::from_secs(5)), || Ok(counter(t, "pids.events", "max")? > 0))?;
         ensure!(refused, "pids.events: {}", read(t, "pids.events")?);
-        equal!(read(t, "pids.current")?, "4", "pids.current");
+        ensure!(read(t, "pids.current")?.parse::<u32>()? <= 4, "pids.current: {}", read(t, "pids.current")?);
         Ok(())
     });
     let why = "runc 1.1.5 takes it for no limit, crun 1.8.1 too; config-linux.md#pids: 0 is a valid limit value";
