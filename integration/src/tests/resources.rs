@@ -322,8 +322,8 @@ fn cpuset(group: &mut Group) {
     });
 }
 
-/// A disk that nothing is mounted from: its numbers and its name.
-fn disk() -> Outcome<(u32, u32, String)> {
+/// A virtual disk that can be written and that nothing is mounted from: its numbers.
+fn disk() -> Outcome<(u32, u32)> {
     let mut names: Vec<String> =
         fs::read_dir("/sys/block")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -335,8 +335,10 @@ fn disk() -> Outcome<(u32, u32, String)> {
             .flatten()
             .any(|entry| entry.file_name().to_string_lossy().starts_with(&name));
         let used = mounts.lines().any(|line| line.split(' ').nth(2) == Some(numbers.trim()));
-        if let (false, false, Some((major, minor))) = (partitions, used, numbers.trim().split_once(':')) {
-            return Ok((major.parse()?, minor.parse()?, name));
+        let writable = fs::read_to_string(format!("/sys/block/{name}/ro"))?.trim() == "0";
+        if let (true, false, false, Some((major, minor))) = (writable, partitions, used, numbers.trim().split_once(':'))
+        {
+            return Ok((major.parse()?, minor.parse()?));
         }
     }
     skip("requires a virtual disk that nobody uses")
@@ -346,7 +348,7 @@ fn io(group: &mut Group) {
     group.citing("config-linux.md#block-io");
     group.add("four_throttles_of_one_device_are_read_back", |t| {
         requires_controller("io")?;
-        let (major, minor, _) = disk()?;
+        let (major, minor) = disk()?;
         let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
         resources(
             t,
@@ -360,7 +362,7 @@ fn io(group: &mut Group) {
     });
     group.add("a_throttled_device_reads_slowly", |t| {
         requires_controller("io")?;
-        let (major, minor, _) = disk()?;
+        let (major, minor) = disk()?;
         resources(
             t,
             json!({"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}}),
@@ -446,10 +448,7 @@ fn devices(group: &mut Group) {
         // A disk's node opens for root without any capability, so only the filter stands before it.
         group.add(format!("a_disk_that_is_{name}"), move |t| {
             directory(t)?;
-            let (major, minor, node) = disk()?;
-            if fs::read_to_string(format!("/sys/block/{node}/ro"))?.trim() != "0" {
-                return skip("requires a virtual disk that can be written");
-            }
+            let (major, minor) = disk()?;
             t.push("/linux/devices", json!({"path": "/dev/disk", "type": "b", "major": major, "minor": minor}));
             if !access.is_empty() {
                 t.push(
