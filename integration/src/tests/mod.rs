@@ -53,6 +53,7 @@ pub fn all() -> Vec<Case> {
         cgroups::group(),
         cgroups_v1::group(),
         systemd::group(),
+        systemd::absent(),
         update::group(),
         update::events(),
         schema::group(),
