@@ -33,6 +33,7 @@ fn hybrid() -> Layout {
 fn host(name: &str) -> Host {
     Host {
         capabilities: OnceCell::from(if name == "few-capabilities" { 1 << 10 } else { u64::MAX }),
+        ids: OnceCell::from(if name == "few-capabilities" { (1000, 1000) } else { (0, 0) }),
         cgroups: OnceCell::from(if name.starts_with("hybrid") { hybrid() } else { v2() }),
         apparmor: OnceCell::from(name == "labels-and-limits"),
         selinux: OnceCell::from(name == "labels-and-limits"),

@@ -224,7 +224,7 @@ fn mount_call(mount: &MountStep, call: Call, index: u16) -> String {
     let name = call.name();
     match (&mount.what, call) {
         (MountWhat::Bind { source, .. }, Call::OpenTree) => format!("{name}({:?})", text(source)),
-        (MountWhat::Idmapped(m), Call::OpenTree) => format!("{name}({:?})", text(&m.source)),
+        (MountWhat::Tree(tree), Call::OpenTree) => format!("{name}({:?})", text(&tree.source)),
         (MountWhat::New(fs), Call::Fsopen | Call::Fsmount) => format!("{name}({:?})", text(&fs.kind)),
         (MountWhat::New(fs), Call::Fsconfig) => match fs.options.get(usize::from(index)) {
             Some((key, Some(value))) => format!("{name}({:?}, {:?})", text(key), text(value)),
@@ -248,10 +248,13 @@ fn mount_act(mount: &MountStep) -> String {
         MountWhat::Bind { source, recursive } => {
             format!("{} {}", if *recursive { "rbind" } else { "bind" }, text(source))
         }
-        MountWhat::Idmapped(m) => {
-            let tree = if m.recursive { "rbind" } else { "bind" };
-            let maps = if m.map_recursive { "all ids" } else { "ids" };
-            format!("{tree} {} with {maps} mapped ({} and {} lines)", text(&m.source), m.uid.len(), m.gid.len())
+        MountWhat::Tree(tree) => {
+            let word = if tree.recursive { "rbind" } else { "bind" };
+            let map = tree.map.as_ref().map_or_else(String::new, |map| {
+                let which = if map.recursive { "all ids" } else { "ids" };
+                format!(" with {which} mapped ({} and {} lines)", map.uid.len(), map.gid.len())
+            });
+            format!("{word} {} (cloned by the parent){map}", text(&tree.source))
         }
         MountWhat::New(fs) => file_system_act(fs),
         MountWhat::Remount => "remount".to_owned(),
