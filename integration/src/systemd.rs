@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::options::View;
 use crate::sandbox::Order;
@@ -34,7 +34,7 @@ pub fn is_booted() -> bool {
 
 /// Gives this process, PID 1 with its private mounts, to systemd.
 pub fn boot(order: &Order) -> io::Result<Infallible> {
-    // It would raise limits of the whole machine, and add links to /dev.
+    // It would raise limits of the whole machine, and add links to /dev; [`settle`] takes this back.
     for path in ["/proc/sys", "/dev"] {
         let none: Option<&str> = None;
         mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
@@ -51,6 +51,12 @@ pub fn boot(order: &Order) -> io::Result<Infallible> {
         .env("container", "xebec-integration")
         .exec();
     Err(error)
+}
+
+/// For the body: the sandbox as the other tests have it. Under a /proc with a mount in it the kernel
+/// gives a user namespace none of its own.
+pub fn settle() -> io::Result<()> {
+    Ok(umount2("/proc/sys", MntFlags::MNT_DETACH)?)
 }
 
 fn write_units(order: &Order) -> io::Result<()> {

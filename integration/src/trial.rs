@@ -78,6 +78,9 @@ pub fn perform(order: &Order) -> ExitCode {
 
 impl Trial {
     fn new(order: &Order) -> Outcome<Trial> {
+        if systemd::is_wanted(order) {
+            systemd::settle()?;
+        }
         let home = Path::new(HOME);
         let user = order.mode == Mode::User;
         let bundle = home.join("bundle");
@@ -118,7 +121,7 @@ impl Trial {
 
     /// linux.cgroupsPath of a container, in the words of the driver.
     fn cgroups_path(&self, id: &str) -> String {
-        if self.systemd { format!(":xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
+        if self.systemd { format!("system.slice:xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
     }
 
     pub fn rootfs(&self) -> PathBuf {

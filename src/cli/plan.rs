@@ -12,7 +12,11 @@ pub fn run(global: &Global, args: &Plan) -> Result<u8> {
     let config = bundle.config()?;
     let (findings, warnings) = config::check(&config);
     Findings(&findings).refuse(bundle.config_name())?;
-    let options = Options { rootless: settings::is_rootless(global), ..Options::default() };
+    let options = Options {
+        rootless: settings::is_rootless(global),
+        cgroup_driver: settings::driver(global),
+        ..Options::default()
+    };
     let mut plan = spawn::plan(&config, &bundle, &settings::id("ID")?, &options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
     match args.format {

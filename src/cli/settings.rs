@@ -51,11 +51,7 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         listen_fdnames,
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
-        cgroup_driver: match global.manager() {
-            CgroupManager::Cgroupfs => Driver::Cgroupfs,
-            CgroupManager::Systemd => Driver::Systemd,
-            CgroupManager::Disabled => Driver::Disabled,
-        },
+        cgroup_driver: driver(global),
     })
 }
 
@@ -71,6 +67,15 @@ pub fn exec_options(global: &Global, args: &Exec) -> Result<Options> {
         preserve_fds: args.preserve_fds,
         ..Options::default()
     })
+}
+
+/// Who makes the cgroup.
+pub fn driver(global: &Global) -> Driver {
+    match global.manager() {
+        CgroupManager::Cgroupfs => Driver::Cgroupfs,
+        CgroupManager::Systemd => Driver::Systemd,
+        CgroupManager::Disabled => Driver::Disabled,
+    }
 }
 
 /// sd_listen_fds(3): the variables count only for the process they are addressed to.

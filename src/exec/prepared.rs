@@ -166,6 +166,7 @@ mod tests {
         let host = Host::default();
         host.capabilities.set(u64::MAX).expect("unset");
         let entry = Entry {
+            joined_user_by_parent: false,
             id: "c",
             namespaces: 0,
             become_root: false,

@@ -7,7 +7,7 @@
 //! claim id, write state.json
 //! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
 //! write `creating`, id maps ── MAPPED ───▶ becomes root in its user namespace
-//! place in cgroup v1 ───────── PLACED ───▶ CgroupNamespace
+//! unit, or cgroup v1 ───────── PLACED ───▶ CgroupNamespace
 //! limits, device filter                    mounts, devices …
 //!                  ◀───────── Hooks ────── RuntimeHooks
 //! run hooks ────────────────── HOOKED ───▶

@@ -50,7 +50,7 @@ pub fn plan_of(config: &xebec::config::Config<'_>) -> xebec::Result<Plan> {
         no_new_keyring: false,
         rootless: false,
         notify: None,
-        cgroup_disabled: false,
+        cgroup_driver: xebec::cgroup::Driver::default(),
     };
     HOST.with(|host| plan(config, &request, host))
 }

@@ -60,6 +60,7 @@ pub fn all() -> Vec<Case> {
         cgroups_v1::group(),
         resources::group(),
         systemd::group(),
+        systemd::absent(),
         update::group(),
         update::events(),
         schema::group(),

@@ -150,13 +150,12 @@ mod tests {
             ("-a.slice:p:c", "\"-a.slice\" has an empty part between dashes"),
             ("::-a.slice", "\"-a.slice\" has an empty part between dashes"),
             ("a/b.slice:p:c", "\"a/b.slice\" holds '/', which no name of a unit may"),
-            ("m.slice:p:..", "p-...scope"),
             ("m.slice:p:c d", "\"p-c d.scope\" holds ' ', which no name of a unit may"),
             ("m.slice:p:c\n", "\"p-c\\n.scope\" holds '\\n', which"),
             ("m.slice:p:ü", "\"p-ü.scope\" holds 'ü', which"),
         ] {
             let got = planned(Some(path), false);
-            assert!(got.contains(want) && got.contains("slice"), "{path:?}: {got}");
+            assert!(got.contains(want), "{path:?}: {got}");
         }
         assert!(planned(Some(&format!("::{}", "x".repeat(250))), false).contains("is longer than 255 bytes"));
     }
