@@ -50,7 +50,7 @@ pub struct Prepared {
 impl Prepared {
     /// What an earlier `exec` has left; `None` where there is nothing, or another version's.
     pub fn read(container: &Container) -> Result<Option<Prepared>> {
-        Ok(container.read(NAME)?.and_then(|bytes| Prepared::from_bytes(bytes)))
+        Ok(container.read(NAME)?.and_then(Prepared::from_bytes))
     }
 
     /// Works it out of the whole config, which `create` has accepted.

@@ -176,7 +176,7 @@ fn exec_many(t: &mut Trial, count: u64) -> Outcome {
     payload::install(&t.rootfs())?;
     t.args(&["/wait"]);
     t.create_started()?;
-    let mut command = || {
+    let command = || {
         let mut command = Command::new(&t.runtime);
         command.envs(preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.arg("--root").arg(&t.root).arg("exec").arg(&t.id).arg("/exit");
