@@ -206,12 +206,19 @@ impl Container {
 
     /// Waits until no other verb works on the container. The lock ends with the process.
     pub fn lock(&self) -> Result<()> {
+        self.lock_or(|| Ok(()))
+    }
+
+    /// The same; calls `busy` once when somebody has the lock.
+    pub fn lock_or(&self, busy: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut busy = Some(busy);
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut nap = Duration::from_micros(50);
         loop {
             match flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    busy.take().map_or(Ok(()), |busy| busy())?;
                     std::thread::sleep(nap);
                     nap = (nap * 2).min(Duration::from_millis(5));
                 }
@@ -337,6 +344,11 @@ impl Container {
             }
         }
         Ok(None)
+    }
+
+    /// The init process on record once create has succeeded.
+    pub fn created_init(&self) -> Result<Option<Init>> {
+        Ok(self.init_link()?.filter(|(_, created)| *created).map(|(init, _)| init))
     }
 
     /// The init process on record.

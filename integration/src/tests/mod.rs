@@ -23,11 +23,15 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod resources;
 mod rootfs;
 mod schema;
 mod seccomp;
+mod seccomp_calls;
+mod seccomp_notify;
 mod signals;
 mod stress;
+mod systemd;
 mod terminal;
 mod texts;
 mod update;
@@ -53,6 +57,8 @@ pub fn all() -> Vec<Case> {
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        resources::group(),
+        systemd::group(),
         update::group(),
         update::events(),
         schema::group(),
@@ -61,6 +67,8 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        seccomp_calls::group(),
+        seccomp_notify::group(),
         namespaces::group(),
         net_devices::group(),
         notify::group(),
