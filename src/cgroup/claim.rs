@@ -134,7 +134,10 @@ impl<'p> Claim<'p> {
     ///
     /// With the systemd driver nothing is made yet: a scope needs its process first.
     pub fn create(mut self) -> Result<Cgroup<'p>> {
-        if let (Some(bus), Some((root, _))) = (self.manager.take(), self.roots.pop()) {
+        // Without a manager the roots stay: they are where the cgroup is made.
+        if let Some(bus) = self.manager.take()
+            && let Some((root, _)) = self.roots.pop()
+        {
             return Ok(Cgroup { plan: self.plan, leaves: Vec::new(), manager: Some((bus, root)) });
         }
         let mut made = Vec::new();

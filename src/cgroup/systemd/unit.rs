@@ -30,7 +30,7 @@ pub struct Unit {
 
 /// Where the user's service manager keeps its units: the cgroup that slices count from.
 pub fn probe_user_manager() -> Result<String> {
-    Ok(manager_property(&mut Bus::connect(true)?, "ControlGroup")?)
+    manager_property(&mut Bus::connect(true)?, "ControlGroup")
 }
 
 /// Has the unit made, with process `pid` in it, and waits until it is there.
