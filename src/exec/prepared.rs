@@ -172,6 +172,7 @@ mod tests {
             chroot: false,
             placed_late: false,
             no_new_keyring: false,
+            joined_user_by_parent: false,
         };
         let namespaces = plan_namespaces(config).expect("namespaces");
         let plan = plan_exec(config, filter, &namespaces, &entry, &host).expect("a plan").plan;
