@@ -134,6 +134,7 @@ impl<'p> Claim<'p> {
     ///
     /// With the systemd driver nothing is made yet: a scope needs its process first.
     pub fn create(mut self) -> Result<Cgroup<'p>> {
+        // Without a manager the roots stay: they are where the cgroup is made.
         if let Some(bus) = self.manager.take()
             && let Some((root, _)) = self.roots.pop()
         {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{Config, parse_config};
 use crate::error::{Error, Result};
+use crate::sys::process::realpath;
 
 /// A bundle whose config.json has been read and not yet judged.
 #[derive(Debug, Clone)]
@@ -28,8 +29,9 @@ impl Bundle {
     /// The directory or the file is missing, is not of its kind, or cannot be read.
     pub fn load(dir: &Path, config: Option<&Path>) -> Result<Bundle> {
         let item = format!("bundle {}", dir.display());
-        let real = dir.canonicalize().map_err(|e| {
-            failed(&item, "realpath", dir, &e).hint("--bundle names the directory that holds config.json")
+        let real = realpath(dir).map_err(|errno| {
+            Error::sys(&item, format!("realpath({:?})", dir.display()), errno)
+                .hint("--bundle names the directory that holds config.json")
         })?;
         let (path, name) = match config {
             Some(path) => (path.to_owned(), path.display().to_string()),

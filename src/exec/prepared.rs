@@ -50,7 +50,7 @@ pub struct Prepared {
 impl Prepared {
     /// What an earlier `exec` has left; `None` where there is nothing, or another version's.
     pub fn read(container: &Container) -> Result<Option<Prepared>> {
-        Ok(container.read(NAME)?.and_then(|bytes| Prepared::from_bytes(bytes)))
+        Ok(container.read(NAME)?.and_then(Prepared::from_bytes))
     }
 
     /// Works it out of the whole config, which `create` has accepted.
@@ -173,6 +173,7 @@ mod tests {
             chroot: false,
             placed_late: false,
             no_new_keyring: false,
+            joined_user_by_parent: false,
         };
         let namespaces = plan_namespaces(config).expect("namespaces");
         let plan = plan_exec(config, filter, &namespaces, &entry, &host).expect("a plan").plan;

@@ -27,7 +27,7 @@ pub(super) struct CloneArgs {
 
 impl CloneArgs {
     /// CLONE_INTO_CGROUP (Linux 5.7).
-    pub(super) fn into_cgroup(&mut self, cgroup: BorrowedFd<'_>) {
+    pub(super) fn enter_cgroup(&mut self, cgroup: BorrowedFd<'_>) {
         self.flags |= 0x2_0000_0000;
         self.cgroup = cgroup.as_raw_fd() as u64;
     }
@@ -55,7 +55,7 @@ pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, bo
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
-        args.into_cgroup(cgroup);
+        args.enter_cgroup(cgroup);
     }
     // SAFETY: `args` is a valid clone_args; without CLONE_VM the child has its own copy of the memory.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
@@ -251,6 +251,19 @@ pub fn lowest_free_fd() -> Result<u32, Errno> {
     let fd = check(unsafe { libc::syscall(libc::SYS_fcntl, 0, libc::F_DUPFD_CLOEXEC, 0) })? as u32;
     close_one(fd)?;
     Ok(fd)
+}
+
+/// realpath(3) into a buffer of its own: musl's malloc, which it would ask otherwise, starts with five system calls.
+pub fn realpath(path: &std::path::Path) -> Result<std::path::PathBuf, Errno> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let mut buffer = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: the path ends in NUL, and the buffer has the PATH_MAX bytes that realpath may write.
+    if unsafe { libc::realpath(path.as_ptr(), buffer.as_mut_ptr().cast()) }.is_null() {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+    }
+    buffer.truncate(buffer.iter().position(|&byte| byte == 0).unwrap_or(0));
+    Ok(std::ffi::OsString::from_vec(buffer).into())
 }
 
 /// A pidfd of the calling process (pidfd_open(2)).

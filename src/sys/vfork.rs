@@ -32,7 +32,7 @@ pub fn clone3_vfork<F: FnMut() -> i32>(cgroup: Option<BorrowedFd<'_>>, mut body:
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
-        args.into_cgroup(cgroup);
+        args.enter_cgroup(cgroup);
     }
     let entry: unsafe extern "C" fn(*mut c_void) -> ! = enter::<F>;
     // SAFETY: the stack is aligned, the child's alone, and outlives it, since CLONE_VFORK keeps this thread

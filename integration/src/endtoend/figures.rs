@@ -25,16 +25,20 @@ use super::{payload, profile, report};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const WARM_UP: u64 = 5;
+/// The program of a container that others are executed in.
+pub const WAIT: &str = "/wait";
 const BPFFS: &str = "/sys/fs/bpf";
 
 pub fn cases() -> Vec<Case> {
     let mut group = Group::new("figures", "engine contract");
     for (suffix, filtered) in [("", false), ("_with_seccomp", true)] {
-        group.add(format!("run{suffix}"), move |t| compare(t, Contender::run, filtered));
-        group.add(format!("create_start_wait_delete{suffix}"), move |t| compare(t, Contender::lifecycle, filtered));
-        group.add(format!("exec{suffix}"), move |t| compare(t, Contender::exec, filtered));
+        group.add(format!("run{suffix}"), move |t| compare(t, Contender::run, filtered, "/exit"));
+        group.add(format!("create_start_wait_delete{suffix}"), move |t| {
+            compare(t, Contender::lifecycle, filtered, "/exit")
+        });
+        group.add(format!("exec{suffix}"), move |t| compare(t, Contender::exec, filtered, WAIT));
     }
-    group.add("probes", |t| super::probes::compare(t));
+    group.add("probes", super::probes::compare);
     group.cases
 }
 
@@ -184,12 +188,11 @@ pub fn take_priority() -> bool {
 /// One measurement of one contender.
 type Measure = fn(&Contender) -> Result<Duration, String>;
 
-fn compare(t: &mut Trial, measure: Measure, filtered: bool) -> Outcome {
+fn compare(t: &mut Trial, measure: Measure, filtered: bool, program: &str) -> Outcome {
     let settings = Settings::inherited()?;
     set_child_subreaper(true)?;
-    let waiting = std::ptr::fn_addr_eq(measure, Contender::exec as Measure);
-    let mut all = contenders(t, &settings, filtered, if waiting { "/wait" } else { "/exit" })?;
-    if waiting {
+    let mut all = contenders(t, &settings, filtered, program)?;
+    if program == WAIT {
         all.iter().try_for_each(Contender::make_waiting).map_err(Stop::Fail)?;
     }
     let bpffs = mount_bpffs()?;
@@ -204,7 +207,7 @@ fn compare(t: &mut Trial, measure: Measure, filtered: bool) -> Outcome {
             }
         }
     }
-    if waiting {
+    if program == WAIT {
         all.iter().try_for_each(Contender::remove).map_err(Stop::Fail)?;
         reap_strays();
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::case::{Outcome, Stop};
 use crate::trial::Trial;
 
-use super::figures::{Contender, contenders, cpu_of_children};
+use super::figures::{Contender, WAIT, contenders, cpu_of_children};
 use super::report;
 use super::settings::Settings;
 
@@ -20,7 +20,7 @@ const LANES: u64 = 16;
 
 pub fn compare(t: &mut Trial) -> Outcome {
     let settings = Settings::inherited()?;
-    let all = contenders(t, &settings, true, "/wait")?;
+    let all = contenders(t, &settings, true, WAIT)?;
     report!("{RATE} probes a second for {} s, with the engines' seccomp profile", settings.seconds);
     report!("{:<12} {:>8} {:>10} {:>14} {:>14}", "runtime", "probes", "a second", "CPU us each", "CPUs taken");
     for contender in &all {
@@ -56,7 +56,9 @@ fn probe(contender: &Contender, seconds: u64) -> Result<(u64, Duration, Duration
                     }
                     thread::sleep(due.saturating_sub(begun.elapsed()));
                     match contender.exec() {
-                        Ok(_) => drop(made.fetch_add(1, Ordering::Relaxed)),
+                        Ok(_) => {
+                            made.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(message) => {
                             if let Ok(mut failure) = failure.lock() {
                                 failure.get_or_insert(message);

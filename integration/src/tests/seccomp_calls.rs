@@ -239,7 +239,8 @@ fn compare(t: &mut Trial, rule: Value, refused: &[u64], made: &[u64]) -> Outcome
 
 fn operators(group: &mut Group) {
     const HIGH: u64 = 1 << 32;
-    let cases: [(&str, u64, u64, &'static [u64], &'static [u64]); 7] = [
+    type Numbered = (&'static str, u64, u64, &'static [u64], &'static [u64]);
+    let cases: [Numbered; 7] = [
         ("EQ", HIGH | 5, 0, &[HIGH | 5], &[5, HIGH | 4, (2 * HIGH) | 5, 0, u64::MAX]),
         ("NE", HIGH | 5, 0, &[5, HIGH | 4, (2 * HIGH) | 5], &[HIGH | 5]),
         ("LT", HIGH, 0, &[0, HIGH - 1], &[HIGH, HIGH + 1, u64::MAX]),
