@@ -1,7 +1,7 @@
 # The commands of this repository. Each works from a clean clone, as root, on Debian 12
 # with a Rust toolchain; what they do is in .ci/.
 
-.PHONY: help release deps demo check test conformance servers stress figures clean
+.PHONY: help release deps demo check test conformance test-engines servers stress figures clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -10,6 +10,7 @@ help:
 	@echo 'make test         everything, closing with totals'
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
+	@echo 'make test-engines  containerd, podman, buildah and docker from Debian run containers with xebec'
 	@echo 'make stress       thousands of runs, and kills at random moments'
 	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
@@ -30,13 +31,16 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host servers engines stress_small demo
 
 conformance:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
 	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
+
+test-engines:
+	@sh .ci/test.sh engines
 
 servers stress:
 	@sh .ci/test.sh $@

@@ -18,17 +18,23 @@ part_lint() {
 part_unit() { cargo test --workspace --no-fail-fast --locked; }
 integration() {
     sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
-        target/debug/xebec-integration "$@" --runtime target/dist/xebec
+        target/debug/xebec-integration "$@"
 }
+xebec() { integration "$@" --runtime target/dist/xebec; }
 # Below a private mount of cgroup v2, as on most hosts.
-part_conformance() { integration; }
+part_conformance() { xebec; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
-part_conformance_host() { integration --cgroup-view host; }
+part_conformance_host() { xebec --cgroup-view host; }
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
-part_servers() { integration servers; }
+part_servers() { xebec servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
-part_stress() { integration stress; }
-part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
+part_stress() { xebec stress; }
+part_stress_small() { xebec stress --runs 200 --parallel 10 --kills 10; }
+# Engines from Debian with xebec, and with runc and crun for the table (target/engines.md).
+part_engines() {
+    sh .ci/deps.sh engines && integration engines --table target/engines.md --runtime target/dist/xebec \
+        --runtime runc --runtime crun
+}
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

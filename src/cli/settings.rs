@@ -13,14 +13,25 @@ pub fn root(global: &Global) -> Result<PathBuf> {
     if let Some(root) = &global.root {
         return absolute(root);
     }
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/run/xebec"));
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => Ok(Path::new(&dir).join("xebec")),
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let root = rustix::process::geteuid().is_root();
+    match own {
+        Some(own) if !root || is_mapped_user() => Ok(Path::new(&own).join("xebec")),
+        _ if root => Ok(PathBuf::from("/run/xebec")),
         _ => Err(Error::invalid("--root", "an ordinary user without $XDG_RUNTIME_DIR has no place for state")
             .hint("set XDG_RUNTIME_DIR, or give --root")),
     }
+}
+
+/// Inode number of the initial user namespace: PROC_USER_INIT_INO, linux/nsfs.h.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether our root is an ordinary user outside: rootless engines call from a user namespace of theirs,
+/// and neither /run nor the cgroups are theirs. Who calls himself root there has his own (as runc decides).
+fn is_mapped_user() -> bool {
+    // Fails without /proc, and then nothing else works either.
+    let initial = rustix::fs::stat("/proc/self/ns/user").is_ok_and(|own| own.st_ino == INITIAL_USER_NAMESPACE);
+    !initial && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 /// A path of the caller's, as it was meant where the command began.
@@ -87,10 +98,10 @@ pub fn notify_socket() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// --rootless, or for `auto` whether the user is another than root.
+/// --rootless, or for `auto` whether the user is another than root, here or outside.
 pub fn is_rootless(global: &Global) -> bool {
     match global.rootless {
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => !rustix::process::geteuid().is_root() || is_mapped_user(),
         Rootless::Yes => true,
         Rootless::No => false,
     }

@@ -2,7 +2,9 @@
 //! the record becomes a table. The first runtime is judged by it: it has to do what the machine lets any
 //! runtime do. The others are there to show what that is.
 
+mod buildah;
 mod containerd;
+mod docker;
 mod image;
 mod podman;
 mod session;
@@ -31,6 +33,9 @@ pub fn cases() -> Vec<Case> {
     group.add("containerd", containerd::test);
     group.add("podman", podman::as_root);
     group.add("podman_rootless", podman::rootless);
+    group.add("buildah", buildah::as_root);
+    group.add("buildah_rootless", buildah::rootless);
+    group.add("docker", docker::test);
     group.cases
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -194,4 +196,12 @@ pub fn remove_cgroups(paths: &[&str]) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// podman and buildah make their storage's directory a mount point of its own, and keep it.
+pub fn unmount_storage(directory: &Path) -> Outcome {
+    match umount2(directory, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => fail(format!("umount {}: {errno}", directory.display())),
+    }
 }
