@@ -18,23 +18,30 @@ part_lint() {
 part_unit() { cargo test --workspace --no-fail-fast --locked; }
 integration() {
     sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
-        target/debug/xebec-integration "$@"
+        target/debug/xebec-integration "$@" --runtime target/dist/xebec
 }
-xebec() { integration "$@" --runtime target/dist/xebec; }
 # Below a private mount of cgroup v2, as on most hosts.
-part_conformance() { xebec; }
+part_conformance() { integration; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
-part_conformance_host() { xebec --cgroup-view host; }
-# Real servers from Debian, asked over a network; the root file system is built once (a minute).
-part_servers() { xebec servers; }
-# Thousands of runs, and kills at random moments; a taste of it for every day.
-part_stress() { xebec stress; }
-part_stress_small() { xebec stress --runs 200 --parallel 10 --kills 10; }
-# Engines from Debian with xebec, and with runc and crun for the table (target/engines.md).
-part_engines() {
-    sh .ci/deps.sh engines && integration engines --table target/engines.md --runtime target/dist/xebec \
-        --runtime runc --runtime crun
+part_conformance_host() { integration --cgroup-view host; }
+# In VMs, for the controllers and kernels that this host lacks.
+part_vm() {
+    sh .ci/deps.sh vm && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        sh integration/vm/run.sh
 }
+# Real servers from Debian, asked over a network; the root file system is built once (a minute).
+part_servers() { integration servers; }
+# Engines from Debian with xebec, and with runc and crun for the table.
+part_engines() {
+    sh .ci/deps.sh engines && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        target/debug/xebec-integration engines --table target/engines.md \
+            --runtime target/dist/xebec --runtime runc --runtime crun
+}
+# Thousands of runs, and kills at random moments; a taste of it for every day.
+part_stress() { integration stress; }
+part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
+# Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
+part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xebec::cgroup::Driver;
 use xebec::spawn::{Options, own_exe};
 use xebec::state::ContainerId;
 use xebec::{Error, Result};
@@ -16,22 +17,13 @@ pub fn root(global: &Global) -> Result<PathBuf> {
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let root = rustix::process::geteuid().is_root();
     match own {
-        Some(own) if !root || is_mapped_user() => Ok(Path::new(&own).join("xebec")),
+        // In a user namespace of an engine's neither /run nor its containers are ours, unless $USER says
+        // that this is somebody's whole system (runc decides the same).
+        Some(own) if !root || in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root") => Ok(Path::new(&own).join("xebec")),
         _ if root => Ok(PathBuf::from("/run/xebec")),
         _ => Err(Error::invalid("--root", "an ordinary user without $XDG_RUNTIME_DIR has no place for state")
             .hint("set XDG_RUNTIME_DIR, or give --root")),
     }
-}
-
-/// Inode number of the initial user namespace: PROC_USER_INIT_INO, linux/nsfs.h.
-const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-
-/// Whether our root is an ordinary user outside: rootless engines call from a user namespace of theirs,
-/// and neither /run nor the cgroups are theirs. Who calls himself root there has his own (as runc decides).
-fn is_mapped_user() -> bool {
-    // Fails without /proc, and then nothing else works either.
-    let initial = rustix::fs::stat("/proc/self/ns/user").is_ok_and(|own| own.st_ino == INITIAL_USER_NAMESPACE);
-    !initial && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 /// A path of the caller's, as it was meant where the command began.
@@ -47,10 +39,6 @@ pub fn id(text: &str) -> Result<ContainerId> {
 /// What `create` and `run` share. The binary is protected before anything is opened.
 pub fn options(global: &Global, args: &Create) -> Result<Options> {
     own_exe::protect()?;
-    if global.manager() == CgroupManager::Systemd {
-        return Err(Error::invalid("--systemd-cgroup", "the systemd cgroup driver is not in this release")
-            .hint("use the cgroupfs driver"));
-    }
     let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
     let (listen_fds, listen_fdnames) = socket_activation();
     Ok(Options {
@@ -65,7 +53,11 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         listen_fdnames,
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
-        cgroup_disabled: global.manager() == CgroupManager::Disabled,
+        cgroup_driver: match global.manager() {
+            CgroupManager::Cgroupfs => Driver::Cgroupfs,
+            CgroupManager::Systemd => Driver::Systemd,
+            CgroupManager::Disabled => Driver::Disabled,
+        },
     })
 }
 
@@ -98,11 +90,17 @@ pub fn notify_socket() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// --rootless, or for `auto` whether the user is another than root, here or outside.
+/// --rootless, or for `auto` whether the caller is another than root, or the root of a user namespace only.
 pub fn is_rootless(global: &Global) -> bool {
     match global.rootless {
-        Rootless::Auto => !rustix::process::geteuid().is_root() || is_mapped_user(),
+        Rootless::Auto => !rustix::process::geteuid().is_root() || in_user_namespace(),
         Rootless::Yes => true,
         Rootless::No => false,
     }
+}
+
+/// Is this another user namespace than the first, whose number never changes (PROC_USER_INIT_INO)?
+fn in_user_namespace() -> bool {
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    rustix::fs::stat(c"/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != INITIAL)
 }

@@ -6,6 +6,7 @@ mod engines;
 mod figures;
 mod kills;
 mod payload;
+mod probes;
 mod profile;
 mod servers;
 mod settings;
@@ -123,6 +124,7 @@ fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<ExitCo
 fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (Verdict, String, String) {
     let order = Order {
         test: case.name.clone(),
+        mode: crate::mode::Mode::Root,
         runtime: runtime.to_path_buf(),
         preload: settings.preload_for(runtime),
         view: settings.view,
