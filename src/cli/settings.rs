@@ -19,7 +19,9 @@ pub fn root(global: &Global) -> Result<PathBuf> {
     match own {
         // In a user namespace of an engine's neither /run nor its containers are ours, unless $USER says
         // that this is somebody's whole system (runc decides the same).
-        Some(own) if !root || in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root") => Ok(Path::new(&own).join("xebec")),
+        Some(own) if !root || in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root") => {
+            Ok(Path::new(&own).join("xebec"))
+        }
         _ if root => Ok(PathBuf::from("/run/xebec")),
         _ => Err(Error::invalid("--root", "an ordinary user without $XDG_RUNTIME_DIR has no place for state")
             .hint("set XDG_RUNTIME_DIR, or give --root")),
