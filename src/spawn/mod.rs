@@ -27,6 +27,7 @@ mod net_device;
 mod notify;
 mod outside;
 pub mod own_exe;
+pub mod record;
 mod refusal;
 pub mod resctrl;
 pub(crate) mod run;
