@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm conformance servers stress figures fuzz clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress figures fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -14,6 +14,7 @@ help:
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
 	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
+	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
 	@echo 'make stress       thousands of runs and execs, and kills at random moments'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
@@ -35,7 +36,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host vm servers stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host vm servers engines stress_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -48,6 +49,9 @@ conformance:
 	@sh .ci/release.sh
 	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
+
+test-engines:
+	@sh .ci/test.sh engines
 
 servers stress:
 	@sh .ci/test.sh $@

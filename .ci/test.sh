@@ -31,6 +31,12 @@ part_vm() {
 }
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
 part_servers() { integration servers; }
+# Engines from Debian with xebec, and with runc and crun for the table.
+part_engines() {
+    sh .ci/deps.sh engines && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        target/debug/xebec-integration engines --table target/engines.md \
+            --runtime target/dist/xebec --runtime runc --runtime crun
+}
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
 part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }

@@ -2,7 +2,7 @@
 //!
 //! An error is built where the facts are, passed up, and printed once, by the
 //! CLI. It renders as one line:
-//! `mounts[3] /data: open_tree("/srv/web"): No such file or directory (ENOENT); hint: ...`
+//! `mounts[3] /data: open_tree("/srv/web"): no such file or directory (ENOENT); hint: ...`
 
 use std::borrow::Cow;
 use std::fmt;
@@ -140,13 +140,16 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// `No such file or directory (ENOENT)`: the words callers match, and the name.
+/// `no such file or directory (ENOENT)`: the words callers match, and the name. In small letters, as Go
+/// writes them: docker's client takes its exit status 126 or 127 from them and minds the case.
 pub struct ErrnoText(pub Errno);
 
 impl fmt::Display for ErrnoText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = std::io::Error::from(self.0).to_string();
         let words = text.split(" (os error").next().unwrap_or(&text);
+        let (first, rest) = words.split_at_checked(1).unwrap_or(("", words));
+        let words = first.to_lowercase() + rest;
         write!(f, "{words} ({:?})", nix::errno::Errno::from_raw(self.0.raw_os_error()))
     }
 }
@@ -166,7 +169,7 @@ mod tests {
         let e = Error::sys("mounts[3] /da\nta", "open_tree(\"/srv/web\")", Errno::NOENT).hint("make it first");
         assert_eq!(
             e.to_string(),
-            "mounts[3] /da\\nta: open_tree(\"/srv/web\"): No such file or directory (ENOENT); hint: make it first"
+            "mounts[3] /da\\nta: open_tree(\"/srv/web\"): no such file or directory (ENOENT); hint: make it first"
         );
     }
 }

@@ -14,11 +14,15 @@ pub fn root(global: &Global) -> Result<PathBuf> {
     if let Some(root) = &global.root {
         return absolute(root);
     }
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/run/xebec"));
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => Ok(Path::new(&dir).join("xebec")),
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let root = rustix::process::geteuid().is_root();
+    match own {
+        // In a user namespace of an engine's neither /run nor its containers are ours, unless $USER says
+        // that this is somebody's whole system (runc decides the same).
+        Some(own) if !root || in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root") => {
+            Ok(Path::new(&own).join("xebec"))
+        }
+        _ if root => Ok(PathBuf::from("/run/xebec")),
         _ => Err(Error::invalid("--root", "an ordinary user without $XDG_RUNTIME_DIR has no place for state")
             .hint("set XDG_RUNTIME_DIR, or give --root")),
     }
@@ -93,11 +97,17 @@ pub fn notify_socket() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// --rootless, or for `auto` whether the user is another than root.
+/// --rootless, or for `auto` whether the caller is another than root, or the root of a user namespace only.
 pub fn is_rootless(global: &Global) -> bool {
     match global.rootless {
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => !rustix::process::geteuid().is_root() || in_user_namespace(),
         Rootless::Yes => true,
         Rootless::No => false,
     }
+}
+
+/// Is this another user namespace than the first, whose number never changes (PROC_USER_INIT_INO)?
+fn in_user_namespace() -> bool {
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    rustix::fs::stat(c"/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != INITIAL)
 }

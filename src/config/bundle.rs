@@ -144,19 +144,19 @@ mod tests {
         assert_eq!(
             refusal(&dir.join("none"), None),
             format!(
-                "bundle {at}/none: realpath(\"{at}/none\"): No such file or directory (ENOENT); \
+                "bundle {at}/none: realpath(\"{at}/none\"): no such file or directory (ENOENT); \
                  hint: --bundle names the directory that holds config.json"
             )
         );
         assert_eq!(
             refusal(&dir, None),
             format!(
-                "bundle {at}: open(\"{at}/config.json\"): No such file or directory (ENOENT); \
+                "bundle {at}: open(\"{at}/config.json\"): no such file or directory (ENOENT); \
                  hint: `xebec spec` writes a config to start from"
             )
         );
         fs::write(dir.join("file"), "").expect("write");
-        assert!(refusal(&dir.join("file"), None).contains("Not a directory (ENOTDIR)"));
+        assert!(refusal(&dir.join("file"), None).contains("not a directory (ENOTDIR)"));
         fs::create_dir(dir.join("config.json")).expect("mkdir");
         assert_eq!(refusal(&dir, None), format!("bundle {at}: {at}/config.json is not a regular file"));
     }

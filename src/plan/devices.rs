@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 
 use super::cstring;
 use super::mounts::in_root;
-use super::namespaces::Namespaces;
 use super::step::{DeviceStep, Step};
 
 /// config-linux.md, "Default Devices" (ptmx is a link, console a bind mount).
@@ -29,25 +28,25 @@ const LINKS: &[(&str, &str)] = &[
 /// The steps that fill /dev.
 ///
 /// A /dev bound from elsewhere is somebody else's: nothing is made in it, as in runc.
-pub fn plan_devices(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &Namespaces) -> Result<()> {
+pub fn plan_devices(steps: &mut Vec<Step>, config: &Config<'_>, may_mknod: bool) -> Result<()> {
     let is_dev = |path: &str| path.trim_end_matches('/') == "/dev";
     let bound = config
         .mounts
         .iter()
         .any(|mount| is_dev(&mount.destination) && mount.options.iter().any(|o| matches!(&**o, "bind" | "rbind")));
     let terminal = config.process.as_ref().filter(|process| process.terminal);
-    let in_user_namespace = namespaces.has("user");
+    // mknod(2) of a device is for the root of the first user namespace: others bind the host's.
+    let bind = !may_mknod;
     if !bound {
         for &(path, major, minor) in DEFAULT_DEVICES {
             if !config.linux.devices.iter().any(|device| &*device.path == path) {
                 let mode = libc::S_IFCHR | 0o666;
                 let path = in_root("linux.devices", path)?;
-                let bind = in_user_namespace;
                 steps.push(Step::Device(DeviceStep { index: None, path, mode, major, minor, uid: 0, gid: 0, bind }));
             }
         }
         for (index, device) in config.linux.devices.iter().enumerate() {
-            steps.push(Step::Device(plan_device(index, device, in_user_namespace)?));
+            steps.push(Step::Device(plan_device(index, device, bind)?));
         }
         for &(path, target) in LINKS {
             let (path, target) = (cstring("", path)?, cstring("", target)?);

@@ -242,7 +242,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));
     }
-    devices::plan_devices(steps, config, namespaces)?;
+    devices::plan_devices(steps, config, !(request.rootless || namespaces.has("user")))?;
     for (name, value) in &config.linux.sysctl {
         let item = format!("linux.sysctl {name}");
         let path = if name.contains('/') { name.to_string() } else { name.replace('.', "/") };

@@ -162,7 +162,9 @@ pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T>
 
 /// Calls `clone` with the PID namespace for children that `fd` has, and goes back to our own.
 ///
-/// A user namespace among the `flags` has no way back: this process stays in both.
+/// A user namespace among the `flags` has no way back: this process stays in both. And the root of a user
+/// namespace may not go back to a PID namespace that an outer one owns, as rootless engines call us: what
+/// it would start from then on would be in the container's, so it starts nothing more but hooks.
 pub fn in_namespaces<T>(
     item: &str,
     written: &str,
@@ -177,7 +179,10 @@ pub fn in_namespaces<T>(
     }
     let back = leave(item, own.as_fd(), libc::CLONE_NEWPID as u64);
     let child = child?;
-    back.map(|()| child)
+    match back {
+        Err(error) if error.errno() == Some(Errno::PERM) => Ok(child),
+        back => back.map(|()| child),
+    }
 }
 
 /// Goes into a namespace, and gives the way back.

@@ -2,9 +2,14 @@
 //! the record becomes a table. The first runtime is judged by it: it has to do what the machine lets any
 //! runtime do. The others are there to show what that is.
 
+mod buildah;
 mod containerd;
+mod cri;
+mod docker;
+mod gadget;
 mod image;
 mod podman;
+mod rpc;
 mod session;
 mod table;
 mod user;
@@ -29,8 +34,13 @@ const CLEAN_END: &str = "nothing is left";
 pub fn cases() -> Vec<Case> {
     let mut group = Group::new("engines", "engine contract");
     group.add("containerd", containerd::test);
+    group.add("cri", cri::test);
     group.add("podman", podman::as_root);
     group.add("podman_rootless", podman::rootless);
+    group.add("buildah", buildah::as_root);
+    group.add("buildah_rootless", buildah::rootless);
+    group.add("docker", docker::test);
+    group.add("runc_by_name", gadget::test);
     group.cases
 }
 

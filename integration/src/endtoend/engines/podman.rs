@@ -3,17 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
-
 use crate::call::{Call, Done, eventually};
-use crate::case::{Outcome, fail};
+use crate::case::Outcome;
 use crate::trial::{Trial, status_field};
 use crate::{ensure, equal};
 
 use super::image;
 use super::session::{
     LIMIT, Operations, Session, ends_with, has_controller, perform, remove_cgroups, requires_controller,
+    unmount_storage,
 };
 use super::user::User;
 
@@ -135,12 +133,7 @@ impl Podman {
         if self.user.is_some() {
             self.podman(&["system", "migrate"])?;
         }
-        // podman makes its storage's directory a mount point of its own.
-        let storage = self.home.join("root/overlay");
-        match umount2(&storage, MntFlags::MNT_DETACH) {
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-            Err(errno) => fail(format!("umount {}: {errno}", storage.display())),
-        }
+        unmount_storage(&self.home.join("root/overlay"))
     }
 
     fn status(&mut self, name: &str) -> Outcome<String> {

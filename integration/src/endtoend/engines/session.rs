@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -190,8 +192,22 @@ pub fn remove_cgroups(paths: &[&str]) -> Outcome {
     for path in paths {
         let path = Path::new("/sys/fs/cgroup").join(path);
         if path.exists() {
-            fs::remove_dir(&path).map_err(|error| Stop::Fail(format!("rmdir {}: {error}", path.display())))?;
+            // An engine's own processes may be about to end.
+            let removed = eventually(Duration::from_secs(5), || Ok(fs::remove_dir(&path).is_ok()))?;
+            ensure!(removed, "{} cannot be removed", path.display());
         }
     }
     Ok(())
+}
+
+/// podman and buildah make their storage's directory a mount point of its own, and keep it; those that
+/// run at the same time can do it on top of each other.
+pub fn unmount_storage(directory: &Path) -> Outcome {
+    loop {
+        match umount2(directory, MntFlags::MNT_DETACH) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return fail(format!("umount {}: {errno}", directory.display())),
+        }
+    }
 }
