@@ -8,7 +8,7 @@ help:
 	@echo 'make demo         run a container that says what it sees; nothing is left behind'
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
-	@echo 'make conformance  the table of xebec, runc and crun side by side'
+	@echo 'make conformance  xebec as root, with user namespaces and as a user, runc and crun side by side'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make stress       thousands of runs, and kills at random moments'
 	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
@@ -30,13 +30,14 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host servers stress_small demo
 
 conformance:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
 	@cargo run --quiet --locked -p xebec-integration -- \
-		--runtime target/dist/xebec --runtime runc --runtime crun --format table
+		--runtime target/dist/xebec --runtime target/dist/xebec --userns --runtime target/dist/xebec --as-user \
+		--runtime runc --runtime crun --format table
 
 servers stress:
 	@sh .ci/test.sh $@

@@ -44,7 +44,8 @@ pub struct Options {
     pub verbose: bool,
 }
 
-pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
+pub const USAGE: &str =
+    "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
 [--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--verbose] [--list]
        xebec-integration servers|stress|figures …";
 

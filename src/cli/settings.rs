@@ -87,11 +87,17 @@ pub fn notify_socket() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// --rootless, or for `auto` whether the user is another than root.
+/// --rootless, or for `auto` whether the caller is another than root, or the root of a user namespace only.
 pub fn is_rootless(global: &Global) -> bool {
     match global.rootless {
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => !rustix::process::geteuid().is_root() || in_user_namespace(),
         Rootless::Yes => true,
         Rootless::No => false,
     }
+}
+
+/// Is this another user namespace than the first, whose number never changes (PROC_USER_INIT_INO)?
+fn in_user_namespace() -> bool {
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    rustix::fs::stat(c"/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != INITIAL)
 }

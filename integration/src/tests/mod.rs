@@ -11,6 +11,7 @@ mod exec_options;
 mod hook_failures;
 mod hooks;
 mod hostile;
+mod idmaps;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -18,11 +19,14 @@ mod mount_options;
 mod mount_refusals;
 mod mounts;
 mod namespaces;
+mod nesting;
 mod net_devices;
 mod notify;
+mod pods;
 mod privileges;
 mod process;
 mod rootfs;
+mod rootless;
 mod schema;
 mod seccomp;
 mod signals;
@@ -60,12 +64,16 @@ pub fn all() -> Vec<Case> {
         kernel::group(),
         seccomp::group(),
         namespaces::group(),
+        pods::group(),
+        rootless::group(),
+        nesting::group(),
         net_devices::group(),
         notify::group(),
         rootfs::group(),
         mounts::group(),
         mount_refusals::group(),
         mount_options::group(),
+        idmaps::group(),
         devices::group(),
         stress::group(),
     ];
