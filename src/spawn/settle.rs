@@ -109,9 +109,11 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 /// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
 pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
+    let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
-    let clone = || match joins().find(|(join, _)| join.kind == "user") {
-        Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
+    let user = find("user");
+    let clone = || match user {
+        Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),
         None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
             let kinds = plan.namespaces.new_kinds();
             let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
@@ -119,7 +121,7 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>
         }),
     };
     let mut left = Vec::new();
-    let entered = joins().filter(|(join, _)| join.by_parent).try_for_each(|(join, fd)| {
+    let entered = joins().filter(|(join, _)| join.by_parent && user.is_none()).try_for_each(|(join, fd)| {
         let written = format!("{:?}", join.path.to_string_lossy());
         left.push((join, enter(&join_item(join), &written, join.kind, fd.as_fd(), join.flag)?));
         Ok(())
@@ -189,16 +191,26 @@ fn join_item(join: &Join) -> String {
 ///
 /// setns(2) into a user namespace has no way back, so a process in between does
 /// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
-/// cloned into the cgroup: whoever is only root in there may not write to it.
-fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene<'_>) -> Result<Child> {
+/// cloned into the cgroup: whoever is only root in there may not write to it. A PID namespace
+/// may belong to the runtime's user namespace or to the joined one: what may not be joined before may be after.
+fn clone_inside(
+    join: &Join,
+    namespace: BorrowedFd<'_>,
+    pids: Option<BorrowedFd<'_>>,
+    flags: u64,
+    scene: Scene<'_>,
+) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
     let between = process::clone3(0, None, || {
+        let join_pids = || pids.map_or(Ok(()), |pids| settings::setns(pids, libc::CLONE_NEWPID as u64));
         let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .and_then(|()| settings::setns(namespace, join.flag))
-            .and_then(|()| become_root())
+            .map(|()| join_pids())
+            .and_then(|first| settings::setns(namespace, join.flag).map(|()| first))
+            .and_then(|first| become_root().map(|()| first))
+            .and_then(|first| if first == Err(Errno::PERM) { join_pids() } else { first })
             .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),

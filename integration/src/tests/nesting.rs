@@ -45,7 +45,7 @@ pub fn group() -> Group {
     let why = "the peers' errors name no cure; engine contract: the line is all that the user gets to see";
     group.add_beyond_peers(why, "a_masked_proc_is_explained", |t| {
         nest(t, Inner::UserNamespace)?;
-        t.set("/linux/maskedPaths", json!(["/proc/kcore"]));
+        t.set("/linux/maskedPaths", json!(["/proc/interrupts", "/proc/sys"]));
         t.write_config()?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         let done = t.call(&["run", "--bundle", &bundle, &id]).go()?.refused()?;
@@ -110,7 +110,9 @@ fn furnish(config: &mut Value, level: usize, inner: Inner, nest: &Path, rootfs: 
         let namespaces = config["linux"]["namespaces"].as_array_mut();
         if let Some(list) = namespaces.filter(|list| level > 1 && !list.iter().any(|n| n["type"] == "user")) {
             list.push(json!({"type": "user"}));
-            let own = json!([{"containerID": 0, "hostID": 0, "size": 100}]);
+            // A line may not reach over two lines of the outer map.
+            let line = |id: u32, size: u32| json!({"containerID": id, "hostID": id, "size": size});
+            let own = json!([line(0, 1), line(1, 99)]);
             config["linux"]["uidMappings"] = own.clone();
             config["linux"]["gidMappings"] = own;
         }

@@ -71,6 +71,10 @@ fn own_ids_only(t: &mut Trial) -> Outcome {
     let own = json!([{"containerID": 0, "hostID": mode::USER, "size": 1}]);
     t.set("/linux/uidMappings", own.clone());
     t.set("/linux/gidMappings", own);
+    // Group 5, that of terminals, is not among them.
+    for mount in t.config["mounts"].as_array_mut().into_iter().flatten().filter(|mount| mount["type"] == "devpts") {
+        mount["options"] = json!(["newinstance", "ptmxmode=0666"]);
+    }
     Ok(())
 }
 
@@ -125,7 +129,8 @@ fn disabled(group: &mut Group) {
         t.remove("/linux/cgroupsPath");
         t.remove("/linux/resources");
         t.write_config()?;
-        let (id, root) = (t.id.clone(), format!("{}-inner", t.root.display()));
+        let id = t.id.clone();
+        let root = if t.mode == Mode::User { format!("{}-inner", t.root.display()) } else { "/run/xbt-inner".into() };
         // The sysctl belongs to a user namespace: the host's stays as it is.
         let script = "exec unshare --user --map-root-user --mount \
             sh -c 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"";
