@@ -40,14 +40,15 @@ pub struct Options {
     pub judge: Option<String>,
     /// Factor on every time limit: emulated machines are slow.
     pub time_scale: u32,
+    /// Tell each test's verdict on stderr when it ends: what is known when the suite is killed.
+    pub progress: bool,
     /// Keep the transcript of passed tests too.
     pub verbose: bool,
 }
 
-pub const USAGE: &str =
-    "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
-[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--verbose] [--list]
-       xebec-integration servers|stress|figures …";
+pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
+[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--progress] [--verbose] [--list]
+       xebec-integration servers|stress|figures|engines|faults …";
 
 /// Turns the words after the program's name into [`Options`].
 pub fn parse(words: &[String]) -> Result<Options, String> {
@@ -60,6 +61,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
         view: View::V2,
         judge: None,
         time_scale: 1,
+        progress: false,
         verbose: false,
     };
     let mut rest = words.iter();
@@ -81,6 +83,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
             "--judge" => options.judge = Some(value()?),
             "--time-scale" => options.time_scale = parse_number(flag, &value()?)?,
             "--list" => options.list = true,
+            "--progress" => options.progress = true,
             "--verbose" => options.verbose = true,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
         }

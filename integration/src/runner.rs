@@ -116,6 +116,10 @@ fn run_all(cases: &[Case], orders: &[Order], options: &Options) -> Vec<Finding> 
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(index) else { return };
                     let result = run_one(case, &orders[index], options);
+                    if options.progress {
+                        let (verdict, took) = (result.verdict, result.took.as_secs_f64());
+                        eprintln!("# {took:6.1} s {verdict:?} {}", result.name);
+                    }
                     if let Ok(mut slot) = slots[index].lock() {
                         *slot = Some(result);
                     }

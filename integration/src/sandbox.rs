@@ -5,7 +5,7 @@
 //! but for one cgroup below our own, which the runner removes.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -18,7 +18,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::mode::{self, Mode};
 use crate::options::View;
-use crate::trial;
+use crate::{systemd, trial};
 
 /// What a staged copy has to know; passed on as words.
 #[derive(Clone, Debug)]
@@ -107,7 +107,17 @@ fn outer(order: &Order) -> io::Result<u8> {
         unshare(flags)?;
     }
     let status = order.command("init").status()?;
+    if systemd::is_wanted(order) {
+        pass_streams_on()?;
+    }
     Ok(status.code().map_or(4, |code| code as u8))
+}
+
+/// What the body wrote as a service, which has no pipes of ours.
+fn pass_streams_on() -> io::Result<()> {
+    let [stdout, stderr] = systemd::STREAMS.map(fs::read);
+    io::stdout().write_all(&stdout?)?;
+    io::stderr().write_all(&stderr?)
 }
 
 /// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
@@ -117,6 +127,9 @@ fn init(order: &Order) -> io::Result<u8> {
         return Err(io::Error::other("not PID 1 of a new PID namespace"));
     }
     mount_private_view(order.view)?;
+    if systemd::is_wanted(order) {
+        match systemd::boot(order)? {}
+    }
     if order.mode == Mode::User {
         make_user(&order.runtime)?;
     }

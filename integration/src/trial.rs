@@ -17,6 +17,7 @@ use crate::leftovers::Baseline;
 use crate::mode::{self, Mode};
 use crate::options::View;
 use crate::sandbox::{self, Order};
+use crate::systemd;
 
 /// Limit of one call of the runtime.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -41,6 +42,8 @@ pub struct Trial {
     preload: Option<PathBuf>,
     time_scale: u32,
     cgroup_base: String,
+    /// PID 1 is systemd, and the runtime is to ask it for the cgroup.
+    systemd: bool,
     calls: usize,
     ids: Vec<String>,
     payload_seen: bool,
@@ -57,7 +60,7 @@ pub fn perform(order: &Order) -> ExitCode {
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
         let outcome = (case.body)(&mut trial).and_then(|()| trial.control());
-        let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
+        let default = bundle::default_config(&trial.cgroups_path(ID))?;
         for line in bundle::differences(&default, &trial.config, "") {
             eprintln!("# config.json: {line}");
         }
@@ -92,22 +95,30 @@ impl Trial {
             }
         }
         order.mode.hand_over(home)?;
-        Ok(Trial {
+        let mut trial = Trial {
             runtime: if user { sandbox::USERS_RUNTIME.into() } else { order.runtime.clone() },
             view: order.view,
             mode: order.mode,
             root: if user { Path::new(mode::RUNTIME_DIR).join("root") } else { home.join("root") },
-            config: bundle::default_config(&format!("{cgroup_base}/{ID}"))?,
+            config: Value::Null,
             bundle,
             scratch,
             id: ID.to_string(),
             preload: order.preload.clone(),
             time_scale: order.time_scale,
             cgroup_base,
+            systemd: systemd::is_wanted(order),
             calls: 0,
             ids: vec![ID.to_string()],
             payload_seen: false,
-        })
+        };
+        trial.config = bundle::default_config(&trial.cgroups_path(ID))?;
+        Ok(trial)
+    }
+
+    /// linux.cgroupsPath of a container, in the words of the driver.
+    fn cgroups_path(&self, id: &str) -> String {
+        if self.systemd { format!(":xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -132,7 +143,7 @@ impl Trial {
     /// Makes `id` the one the plain verbs use, with its own cgroup.
     pub fn switch_id(&mut self, id: &str) {
         self.id = self.another_id(id);
-        let path = format!("{}/{id}", self.cgroup_base);
+        let path = self.cgroups_path(id);
         self.set("/linux/cgroupsPath", json!(path));
     }
 
@@ -243,7 +254,7 @@ impl Trial {
     /// A call with `--root`, standing in the bundle.
     pub fn call(&mut self, words: &[&str]) -> Call {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(&self.root).args(words);
+        command.args(self.systemd.then_some("--systemd-cgroup")).arg("--root").arg(&self.root).args(words);
         self.prepare(command)
     }
 
@@ -328,7 +339,7 @@ impl Trial {
         let id = self.another_id("control");
         let bundle = Path::new(HOME).join("control");
         bundle::make_rootfs(&bundle.join("rootfs"))?;
-        let mut config = bundle::default_config(&format!("{}/{id}", self.cgroup_base))?;
+        let mut config = bundle::default_config(&self.cgroups_path(&id))?;
         config["process"]["args"] = json!(["/bin/echo", "control"]);
         self.write_config_of(&bundle, &config)?;
         let done = self.call(&["run", "--bundle", &bundle.display().to_string(), &id]).go()?;

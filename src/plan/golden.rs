@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Hierarchy, Layout};
+use crate::cgroup::{Driver, Hierarchy, Layout};
 use crate::config::{check, parse_config};
 use crate::host::Host;
 
@@ -46,6 +46,7 @@ fn request(name: &str) -> Request {
         bundle: "/bundle".into(),
         no_pivot: name == "no-pivot-no-keyring",
         no_new_keyring: name == "no-pivot-no-keyring",
+        cgroup_driver: if name.starts_with("systemd") { Driver::Systemd } else { Driver::Cgroupfs },
         ..Request::default()
     }
 }

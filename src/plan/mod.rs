@@ -19,7 +19,7 @@ mod text;
 
 use std::ffi::CString;
 
-use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
-pub use seccomp::Listener;
+pub use seccomp::{Listener, plan_seccomp};
 use step::{MountWhat, Step};
 
 /// Joins namespaces, clones mounts.
@@ -46,8 +46,8 @@ pub struct Request {
     pub rootless: bool,
     /// The host directory of the socket where the container says READY=1.
     pub notify: Option<String>,
-    /// `--cgroup-manager disabled`.
-    pub cgroup_disabled: bool,
+    /// `--cgroup-manager`.
+    pub cgroup_driver: Driver,
 }
 
 /// All that `create` will do.
@@ -120,14 +120,19 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
     let mut namespaces = namespaces::plan_namespaces(config)?;
-    let privileged = host.capabilities() & CAP_SYS_ADMIN != 0;
+    let privileged = host.capabilities(CAP_SYS_ADMIN) != 0;
     if privileged {
         namespaces.join_before_new_user();
     }
     let layout = host.cgroups()?;
-    let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
+    let (rootless, driver) = (request.rootless, request.cgroup_driver);
+    let (own_cgroup, manager_cgroup) = match driver {
+        Driver::Systemd if rootless => (None, Some(probe_user_manager()?)),
+        Driver::Cgroupfs if rootless => (probe_own_cgroup()?, None),
+        _ => (None, None),
+    };
     let options =
-        Options { rootless: request.rootless, disabled: request.cgroup_disabled, own_cgroup: own_cgroup.as_deref() };
+        Options { rootless, driver, own_cgroup: own_cgroup.as_deref(), manager_cgroup: manager_cgroup.as_deref() };
     let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
     warnings.extend(cgroup.warnings.iter().cloned());
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;
@@ -178,7 +183,8 @@ struct Parts<'p> {
 fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
     let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    let placed_late = namespaces.joins_user() || cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let has_v1 = cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let placed_late = namespaces.joins_user() || has_v1 || cgroup.unit.is_some();
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
@@ -212,7 +218,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         bundle: &request.bundle,
         namespaces,
         rootless: request.rootless,
-        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities() & CAP_SYS_ADMIN != 0,
+        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN) != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,
@@ -301,7 +307,10 @@ fn process(
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
     steps.push(Step::Umask(process.user.umask));
-    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
+    let grantable = match namespaces.has("user") {
+        true => u64::MAX,
+        false => host.capabilities(identity::named_capabilities(process)),
+    };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {

@@ -132,7 +132,7 @@ impl Step {
             Step::Undumpable => "prctl PR_SET_DUMPABLE 0".into(),
             Step::Join { kind, path, .. } => format!("setns {kind} {}", text(path)),
             Step::CgroupNamespace { wait: false } => "unshare cgroup".into(),
-            Step::CgroupNamespace { wait: true } => "wait for the place in cgroup v1; unshare cgroup".into(),
+            Step::CgroupNamespace { wait: true } => "wait for the place in the cgroup; unshare cgroup".into(),
             Step::TimeNamespace { offsets } => format!("unshare time {}", text(offsets).trim_end().replace('\n', ", ")),
             Step::Session => "setsid".into(),
             Step::Keyring(name) => format!("keyctl JOIN_SESSION_KEYRING {}", text(name)),
@@ -336,16 +336,21 @@ impl Plan {
                 format!("open {}", text(&join.path)),
             ));
         }
-        for line in self.cgroup.to_string().lines() {
-            lines.push(parent("linux.resources", line.to_owned()));
-        }
+        let cgroup =
+            || self.cgroup.to_string().lines().map(|line| parent("linux.resources", line.to_owned())).collect();
+        // A unit is made around the child.
+        let (before, after): (Vec<Line>, Vec<Line>) =
+            if self.cgroup.unit.is_some() { (Vec::new(), cgroup()) } else { (cgroup(), Vec::new()) };
+        let into = if before.is_empty() { "" } else { " into the cgroup" };
+        lines.extend(before);
         let kinds = self.namespaces.new_kinds();
         let at_clone: Vec<&str> = kinds.iter().copied().filter(|k| !matches!(*k, "cgroup" | "time")).collect();
-        lines.push(parent("linux.namespaces", format!("clone3 new [{}] into the cgroup", at_clone.join(" "))));
+        lines.push(parent("linux.namespaces", format!("clone3 new [{}]{into}", at_clone.join(" "))));
         if let Some(maps) = &self.namespaces.maps {
             let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
             lines.push(parent("linux.uidMappings", act));
         }
+        lines.extend(after);
         for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
             lines.push(parent("linux.intelRdt", act));
         }

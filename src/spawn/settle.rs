@@ -5,12 +5,14 @@ use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect as connect_socket, recvmsg, socket_with,
+    sockopt::{Timeout, set_socket_timeout},
 };
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, dumpable_behavior, pidfd_open, set_dumpable_behavior,
@@ -27,6 +29,8 @@ use crate::sys::settings;
 
 use super::{Options, maps, refusal};
 
+/// How long whoever listens on a socket may take to accept, and to read what we send.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// A handle of the runtime's /proc, which must be one.
@@ -78,7 +82,11 @@ pub fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     let address = SocketAddrUnix::new(path).map_err(|errno| failed("connect", errno))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|errno| failed("socket", errno))?;
-    connect_socket(&socket, &address).map_err(|errno| failed("connect", errno))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(SEND_PATIENCE)).map_err(|errno| failed("setsockopt", errno))?;
+    connect_socket(&socket, &address).map_err(|errno| match errno {
+        Errno::AGAIN => failed("connect", errno).hint("nobody has accepted the connection within 10 s"),
+        _ => failed("connect", errno),
+    })?;
     Ok(socket)
 }
 
@@ -107,14 +115,19 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 }
 
 /// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
+pub fn clone_child(
+    plan: &Plan,
+    joins: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    mut scene: Scene<'_>,
+) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
     let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
     let user = find("user");
     let clone = || match user {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),
-        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
+        None => process::clone3(flags, cgroup, || run_child(&mut scene)).map_err(|errno| {
             let kinds = plan.namespaces.new_kinds();
             let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
             refusal::explain(Error::sys("linux.namespaces", call, errno), kinds)
@@ -145,7 +158,7 @@ pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T>
     child
 }
 
-/// Calls `clone` with the PID namespace for children that `fd` has, and goes back.
+/// Calls `clone` with the PID namespace for children that `fd` has, and goes back to our own.
 ///
 /// A user namespace among the `flags` has no way back: this process stays in both.
 pub fn in_namespaces<T>(
@@ -167,16 +180,22 @@ pub fn in_namespaces<T>(
 
 /// Goes into a namespace, and gives the way back.
 fn enter(item: &str, written: &str, kind: &str, fd: BorrowedFd<'_>, flags: u64) -> Result<OwnedFd> {
+    let own = own_namespace(item, kind)?;
+    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    Ok(own)
+}
+
+/// The namespace of this kind that this process is in. The one of its PIDs stays its own whatever it
+/// joins, so that a pidfd, which takes no path through /proc, leads back to it.
+fn own_namespace(item: &str, kind: &str) -> Result<OwnedFd> {
     let name = match kind {
-        "pid" => "pid_for_children",
+        "pid" => return process::pidfd_open_self().map_err(|errno| Error::sys(item, "pidfd_open(own)", errno)),
         "network" => "net",
         other => other,
     };
     let path = format!("/proc/self/ns/{name}");
-    let own = openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))?;
-    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
-    Ok(own)
+    openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))
 }
 
 fn leave(item: &str, own: BorrowedFd<'_>, flag: u64) -> Result<()> {
@@ -198,7 +217,7 @@ fn clone_inside(
     namespace: BorrowedFd<'_>,
     pids: Option<BorrowedFd<'_>>,
     flags: u64,
-    scene: Scene<'_>,
+    mut scene: Scene<'_>,
 ) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
@@ -211,7 +230,7 @@ fn clone_inside(
             .and_then(|first| settings::setns(namespace, join.flag).map(|()| first))
             .and_then(|first| become_root().map(|()| first))
             .and_then(|first| if first == Err(Errno::PERM) { join_pids() } else { first })
-            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
+            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(&mut scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
             Err(errno) => (0, errno.raw_os_error()),
@@ -247,8 +266,8 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-/// What the parent does while the child builds its root: id maps, cgroup v1, limits, device filter.
-pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+/// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
+pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
@@ -258,10 +277,11 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid.unsigned_abs(), score)?;
     }
+    let inside = plan.cgroup.unit.is_some() || (cgroup.v2().is_some() && !plan.namespaces.joins_user());
+    cgroup.start_unit(pid.unsigned_abs())?;
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;
-    let joins_user = plan.namespaces.joins_user();
-    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
+    cgroup.place(pid.unsigned_abs(), inside)?;
     // The plan decides: a rootless container may have been made without the cgroups it planned.
     if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
