@@ -266,14 +266,17 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
+/// The ids of a new user namespace: the child can do nothing before it has them.
+pub fn map_ids(plan: &Plan, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+    let Some(maps) = &plan.namespaces.maps else { return Ok(()) };
+    maps::write_maps(child.pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
+    wire::send_byte(channel, wire::MAPPED).map_err(|errno| Error::sys("create", "send to the child", errno))
+}
+
 /// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
 pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
-    if let Some(maps) = &plan.namespaces.maps {
-        maps::write_maps(pid, maps, plan.map_writers)?;
-        wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
-    }
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid.unsigned_abs(), score)?;
     }
