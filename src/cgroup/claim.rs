@@ -134,7 +134,9 @@ impl<'p> Claim<'p> {
     ///
     /// With the systemd driver nothing is made yet: a scope needs its process first.
     pub fn create(mut self) -> Result<Cgroup<'p>> {
-        if let (Some(bus), Some((root, _))) = (self.manager.take(), self.roots.pop()) {
+        if let Some(bus) = self.manager.take()
+            && let Some((root, _)) = self.roots.pop()
+        {
             return Ok(Cgroup { plan: self.plan, leaves: Vec::new(), manager: Some((bus, root)) });
         }
         let mut made = Vec::new();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Group, Outcome};
 use crate::trial::Trial;
-use crate::{bundle, ensure, equal};
+use crate::{bundle, equal};
 
 const DEPTH: usize = 3;
 const CAPABILITIES: &[&str] = &[
@@ -40,16 +40,6 @@ pub fn group() -> Group {
     group.add("three_deep_in_user_namespaces", |t| {
         nest(t, Inner::UserNamespace)?;
         equal!(run(t)?, "deep\n", "output of the innermost container");
-        Ok(())
-    });
-    let why = "the peers' errors name no cure; engine contract: the line is all that the user gets to see";
-    group.add_beyond_peers(why, "a_masked_proc_is_explained", |t| {
-        nest(t, Inner::UserNamespace)?;
-        t.set("/linux/maskedPaths", json!(["/proc/interrupts", "/proc/sys"]));
-        t.write_config()?;
-        let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-        let done = t.call(&["run", "--bundle", &bundle, &id]).go()?.refused()?;
-        ensure!(done.stderr.contains("nothing is mounted over"), "the cause is not told: {}", done.stderr);
         Ok(())
     });
     group
