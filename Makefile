@@ -11,7 +11,7 @@ help:
 	@echo 'make demo         run a container that says what it sees; nothing is left behind'
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
-	@echo 'make conformance  the table of xebec, runc and crun side by side'
+	@echo 'make conformance  xebec as root, with user namespaces and as a user, runc and crun side by side'
 	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
@@ -36,7 +36,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host vm servers engines stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm servers engines stress_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -48,7 +48,8 @@ conformance:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
 	@cargo run --quiet --locked -p xebec-integration -- \
-		--runtime target/dist/xebec --runtime runc --runtime crun --format table
+		--runtime target/dist/xebec --runtime target/dist/xebec --userns --runtime target/dist/xebec --as-user \
+		--runtime runc --runtime crun --format table
 
 test-engines:
 	@sh .ci/test.sh engines

@@ -20,8 +20,16 @@ integration() {
     sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
         target/debug/xebec-integration "$@" --runtime target/dist/xebec
 }
+# The mode of a runtime follows it.
+conformance_with() {
+    sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        target/debug/xebec-integration --runtime target/dist/xebec "$1"
+}
 # Below a private mount of cgroup v2, as on most hosts.
 part_conformance() { integration; }
+# Every container with a user namespace; and an ordinary user as the caller.
+part_conformance_userns() { conformance_with --userns; }
+part_conformance_user() { conformance_with --as-user; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
 part_conformance_host() { integration --cgroup-view host; }
 # In VMs, for the controllers and kernels that this host lacks.

@@ -234,6 +234,16 @@ impl Trial {
         Ok(self.mode.hand_over(Path::new(HOME))?)
     }
 
+    /// Output of a payload was seen in a call of the test's own.
+    pub fn saw_payload(&mut self) {
+        self.payload_seen = true;
+    }
+
+    /// In [`Mode::User`]: gives the test's cgroups to the caller once more.
+    pub fn delegate_again(&self) -> Outcome {
+        delegate(&Path::new("/sys/fs/cgroup").join(&self.cgroup_base[1..]))
+    }
+
     /// Gives one directory or file to the caller of the runtime, as if the caller had made it.
     pub fn give_to_caller(&self, path: &Path) -> Outcome {
         match self.mode {
@@ -461,7 +471,7 @@ impl Trial {
 /// goes below it: whoever moves a process needs the right to write to what both cgroups have above them.
 fn delegate(cgroup: &Path) -> Outcome {
     let caller = cgroup.join("caller");
-    fs::create_dir(&caller)?;
+    fs::create_dir_all(&caller)?;
     for directory in [cgroup, &caller] {
         for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             chown(directory.join(name), Some(mode::USER), Some(mode::USER))?;

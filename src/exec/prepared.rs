@@ -171,6 +171,7 @@ mod tests {
             namespaces: 0,
             become_root: false,
             chroot: false,
+            joined_user_by_parent: false,
             placed_late: false,
             no_new_keyring: false,
             joined_user_by_parent: false,

@@ -51,6 +51,11 @@ pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
                 FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
             if same { Ok(()) } else { Err(Errno::EXIST).during(Call::VerifyDevice) }
         }
+        // The root of a user namespace, or of a container that filters devices: what the host has can be bound.
+        Err(Errno::PERM) => match bind_node(root, step) {
+            Err(fail) if fail.call == Call::OpenTree => Err(Errno::PERM).during(Call::Mknodat),
+            other => other,
+        },
         Err(errno) => Err(errno).during(Call::Mknodat),
     }
 }

@@ -32,7 +32,7 @@ pub fn child_failure(plan: &Plan, record: &Record) -> Error {
     let error = Error::sys(step.item(plan), step.call_as_written(plan, fail.call, index), fail.errno);
     match record.detail() {
         [] => error,
-        said => error.hint(format!("the kernel says: {}", String::from_utf8_lossy(said).trim())),
+        said => error.note(&format!("the kernel says: {}", String::from_utf8_lossy(said).trim())),
     }
 }
 

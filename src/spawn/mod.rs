@@ -6,7 +6,7 @@
 //! parent                                   child
 //! claim id, write state.json
 //! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
-//! write `creating`, id maps ── MAPPED ───▶ becomes root in its user namespace
+//! id maps, write `creating` ── MAPPED ───▶ becomes root in its user namespace
 //! unit, or cgroup v1 ───────── PLACED ───▶ CgroupNamespace
 //! limits, device filter                    mounts, devices …
 //!                  ◀───────── Hooks ────── RuntimeHooks
@@ -270,6 +270,7 @@ fn build(
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
     drop((theirs, fifos));
+    settle::map_ids(plan, made, ours.as_fd())?;
     container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;

@@ -117,9 +117,11 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 /// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
 pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: Scene<'_>) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
+    let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
     let flags = plan.namespaces.clone_flags();
-    let clone = || match joins().find(|(join, _)| join.kind == "user") {
-        Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
+    let user = find("user");
+    let clone = || match user {
+        Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),
         None => clone_into(cgroup, flags, scene)?.map_err(|errno| {
             let kinds = plan.namespaces.new_kinds();
             let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
@@ -127,7 +129,7 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: S
         }),
     };
     let mut left = Vec::new();
-    let entered = joins().filter(|(join, _)| join.by_parent).try_for_each(|(join, fd)| {
+    let entered = joins().filter(|(join, _)| join.by_parent && user.is_none()).try_for_each(|(join, fd)| {
         let written = format!("{:?}", join.path.to_string_lossy());
         left.push((join, enter(&join_item(join), &written, join.kind, fd.as_fd(), join.flag)?));
         Ok(())
@@ -217,16 +219,26 @@ fn join_item(join: &Join) -> String {
 ///
 /// setns(2) into a user namespace has no way back, so a process in between does
 /// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
-/// cloned into the cgroup: whoever is only root in there may not write to it.
-fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, mut scene: Scene<'_>) -> Result<Child> {
+/// cloned into the cgroup: whoever is only root in there may not write to it. A PID namespace
+/// may belong to the runtime's user namespace or to the joined one: what may not be joined before may be after.
+fn clone_inside(
+    join: &Join,
+    namespace: BorrowedFd<'_>,
+    pids: Option<BorrowedFd<'_>>,
+    flags: u64,
+    mut scene: Scene<'_>,
+) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno))?;
     let between = process::clone3(0, None, || {
+        let join_pids = || pids.map_or(Ok(()), |pids| settings::setns(pids, libc::CLONE_NEWPID as u64));
         let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .and_then(|()| settings::setns(namespace, join.flag))
-            .and_then(|()| become_root())
+            .map(|()| join_pids())
+            .and_then(|first| settings::setns(namespace, join.flag).map(|()| first))
+            .and_then(|first| become_root().map(|()| first))
+            .and_then(|first| if first == Err(Errno::PERM) { join_pids() } else { first })
             .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(&mut scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
@@ -263,14 +275,17 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
+/// The ids of a new user namespace: the child can do nothing before it has them.
+pub fn map_ids(plan: &Plan, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+    let Some(maps) = &plan.namespaces.maps else { return Ok(()) };
+    maps::write_maps(child.pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
+    wire::send_byte(channel, wire::MAPPED).map_err(|errno| Error::sys("create", "send to the child", errno))
+}
+
 /// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
 pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
-    if let Some(maps) = &plan.namespaces.maps {
-        maps::write_maps(pid, maps, plan.map_writers)?;
-        wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
-    }
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid.unsigned_abs(), score)?;
     }

@@ -12,6 +12,7 @@ mod exec_options;
 mod hook_failures;
 mod hooks;
 mod hostile;
+mod idmaps;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -19,13 +20,16 @@ mod mount_options;
 mod mount_refusals;
 mod mounts;
 mod namespaces;
+mod nesting;
 mod net_devices;
 mod notify;
+mod pods;
 mod privileges;
 mod process;
 mod profiles;
 mod resources;
 mod rootfs;
+mod rootless;
 mod schema;
 mod seccomp;
 mod seccomp_calls;
@@ -73,12 +77,16 @@ pub fn all() -> Vec<Case> {
         seccomp_calls::group(),
         seccomp_notify::group(),
         namespaces::group(),
+        pods::group(),
+        rootless::group(),
+        nesting::group(),
         net_devices::group(),
         notify::group(),
         rootfs::group(),
         mounts::group(),
         mount_refusals::group(),
         mount_options::group(),
+        idmaps::group(),
         devices::group(),
         stress::group(),
     ];

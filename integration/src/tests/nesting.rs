@@ -1,0 +1,131 @@
+//! A runtime in a container in a container: three deep.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::case::{Group, Outcome};
+use crate::trial::Trial;
+use crate::{bundle, equal};
+
+const DEPTH: usize = 3;
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_ADMIN",
+    "CAP_MKNOD",
+    "CAP_AUDIT_WRITE",
+    "CAP_SETFCAP",
+    "CAP_BPF",
+];
+
+pub fn group() -> Group {
+    let mut group = Group::new("nesting", "engine contract");
+    group.add("three_deep_with_all_rights", |t| {
+        nest(t, Inner::Privileged)?;
+        equal!(run(t)?, "deep\n", "output of the innermost container");
+        Ok(())
+    });
+    group.add("three_deep_in_user_namespaces", |t| {
+        nest(t, Inner::UserNamespace)?;
+        equal!(run(t)?, "deep\n", "output of the innermost container");
+        Ok(())
+    });
+    group
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inner {
+    /// Root with all capabilities, as the outermost.
+    Privileged,
+    /// Root of a user namespace: no capability of the outer container but CAP_SETUID, CAP_SETGID.
+    UserNamespace,
+}
+
+/// Bundles for every level, each with the runtime and the next level's bundle inside.
+fn nest(t: &mut Trial, inner: Inner) -> Outcome {
+    let nest = t.scratch.join("nest");
+    for level in 2..=DEPTH {
+        let mut config = t.config.clone();
+        config["root"]["path"] = json!("/nest-root");
+        let path = format!("/level-{level}");
+        config["linux"]["cgroupsPath"] = json!(path);
+        furnish(&mut config, level, inner, Path::new("/nest"), Path::new("/nest-root"), Path::new("/runtime"));
+        let directory = nest.join(level.to_string());
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join("config.json"), serde_json::to_vec(&config)?)?;
+    }
+    let (rootfs, runtime) = (t.rootfs(), t.runtime.clone());
+    furnish(&mut t.config, 1, inner, &nest, &rootfs, &runtime);
+    Ok(())
+}
+
+fn furnish(config: &mut Value, level: usize, inner: Inner, nest: &Path, rootfs: &Path, runtime: &Path) {
+    let mut bind = |destination: &str, source: &Path| {
+        let mount = json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]});
+        bundle::set(config, "/mounts/-", mount);
+    };
+    bind("/nest", nest);
+    bind("/nest-root", rootfs);
+    bind("/runtime", runtime);
+    // A runtime that is not static finds its libraries where the host has them.
+    for library in ["/usr", "/lib", "/lib64"] {
+        if Path::new(library).exists() {
+            bind(library, Path::new(library));
+        }
+    }
+    bundle::set(config, "/mounts/-", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    bundle::set(config, "/linux/maskedPaths", json!([]));
+    bundle::set(config, "/linux/readonlyPaths", json!([]));
+    bundle::set(config, "/linux/resources", json!({"devices": [{"allow": true, "access": "rwm"}]}));
+    for set in ["bounding", "effective", "permitted"] {
+        bundle::set(config, &format!("/process/capabilities/{set}"), json!(CAPABILITIES));
+    }
+    let mounts = config["mounts"].as_array_mut();
+    for mount in mounts.into_iter().flatten().filter(|mount| mount["destination"] == "/sys/fs/cgroup") {
+        mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
+    }
+    if inner == Inner::UserNamespace {
+        let namespaces = config["linux"]["namespaces"].as_array_mut();
+        if let Some(list) = namespaces.filter(|list| level > 1 && !list.iter().any(|n| n["type"] == "user")) {
+            list.push(json!({"type": "user"}));
+            // A line may not reach over two lines of the outer map.
+            let line = |id: u32, size: u32| json!({"containerID": id, "hostID": id, "size": size});
+            let own = json!([line(0, 1), line(1, 99)]);
+            config["linux"]["uidMappings"] = own.clone();
+            config["linux"]["gidMappings"] = own;
+        }
+        // Nothing is asked for, so that it may be missing.
+        if level > 1 {
+            bundle::remove(config, "/linux/cgroupsPath");
+            bundle::remove(config, "/linux/resources");
+        }
+    }
+    let next = format!("/nest/{}", level + 1);
+    let id = format!("level-{}", level + 1);
+    let args = match level {
+        DEPTH => json!(["/bin/echo", "deep"]),
+        _ => json!(["/runtime", "--root", "/tmp/root", "run", "--bundle", next, id]),
+    };
+    bundle::set(config, "/process/args", args);
+}
+
+fn run(t: &mut Trial) -> Outcome<String> {
+    t.write_config()?;
+    let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+    let out = t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout;
+    // Said by the runtime inside: it is a payload of ours.
+    t.saw_payload();
+    Ok(out)
+}
