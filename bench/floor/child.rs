@@ -34,7 +34,7 @@ pub fn run(scene: &Scene<'_>) -> Result<Infallible, Failed> {
     keep_only(scene, None).at(72)?;
     become_the_program()?;
     await_start(scene)?;
-    execute(scene.filter, c"/exit")
+    execute(scene.filter, scene.order.must("program")?)
 }
 
 /// Only what we need stays open; death with the parent until create is done.

@@ -7,7 +7,7 @@
 //! trust, and looks up no path of the root file system outside of it. It is no runtime for
 //! use: it cannot say what failed, undoes nothing, and knows only this one bundle.
 //!
-//! `floor VERB root=DIR id=NAME cgroup=DIR rootfs=DIR [filter=FILE] [netns=FILE] [cgroupns=no] [userns=ID] ...`
+//! `floor VERB root=DIR id=NAME cgroup=DIR rootfs=DIR program=FILE [filter=FILE] [netns=FILE] [cgroupns=no] [userns=ID] ...`
 #![no_std]
 #![no_main]
 

@@ -67,8 +67,8 @@ pub fn enter(words: &[String]) -> ExitCode {
         return ExitCode::from(2);
     };
     let done = match stage.as_str() {
-        "outer" => outer(&order),
-        "init" => init(&order),
+        "outer" => outer(order.view, &order.cgroup, order.command("init")),
+        "init" => init(order.view, order.command("body")),
         _ => return trial::perform(&order),
     };
     match done {
@@ -80,16 +80,16 @@ pub fn enter(words: &[String]) -> ExitCode {
     }
 }
 
-/// Joins the test's cgroup, unshares, and waits for PID 1.
-fn outer(order: &Order) -> io::Result<u8> {
+/// Joins a new cgroup of this name, unshares, and waits for `first`, PID 1 of the new namespace.
+pub fn outer(view: View, cgroup: &str, mut first: Command) -> io::Result<u8> {
     set_pdeathsig(Signal::SIGKILL)?;
     let mut flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNET;
-    let own = own_cgroup_directory(&order.cgroup);
-    if let (View::V2, Some(own)) = (order.view, &own) {
+    let own = own_cgroup_directory(cgroup);
+    if let (View::V2, Some(own)) = (view, &own) {
         fs::create_dir(own)?;
         fs::write(own.join("cgroup.procs"), "0")?;
         flags |= CloneFlags::CLONE_NEWCGROUP;
@@ -102,18 +102,18 @@ fn outer(order: &Order) -> io::Result<u8> {
     } else {
         unshare(flags)?;
     }
-    let status = order.command("init").status()?;
+    let status = first.status()?;
     Ok(status.code().map_or(4, |code| code as u8))
 }
 
 /// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
-fn init(order: &Order) -> io::Result<u8> {
+pub fn init(view: View, mut body: Command) -> io::Result<u8> {
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != Pid::from_raw(0) {
         return Err(io::Error::other("not PID 1 of a new PID namespace"));
     }
-    mount_private_view(order.view)?;
-    let body = order.command("body").spawn()?;
+    mount_private_view(view)?;
+    let body = body.spawn()?;
     loop {
         match waitpid(None, None)? {
             WaitStatus::Exited(pid, code) if pid.as_raw() as u32 == body.id() => {

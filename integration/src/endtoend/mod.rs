@@ -4,8 +4,8 @@
 
 mod figures;
 mod kills;
-mod payload;
-mod profile;
+pub mod payload;
+pub mod profile;
 mod servers;
 mod settings;
 mod stress;
