@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -134,9 +135,12 @@ impl Contender {
     }
 }
 
-/// The container's end, which an engine waits for as its subreaper.
-pub fn wait_for(pid: Pid) -> Result<WaitStatus, String> {
-    waitpid(pid, None).map_err(|errno| format!("waitpid({pid}): {errno}"))
+/// The container's end, which an engine waits for as its subreaper. `None`: somebody here has reaped it already.
+pub fn wait_for(pid: Pid) -> Result<Option<WaitStatus>, String> {
+    match waitpid(pid, None) {
+        Err(Errno::ECHILD) => Ok(None),
+        other => other.map(Some).map_err(|errno| format!("waitpid({pid}): {errno}")),
+    }
 }
 
 /// Orphans of the runtimes' own come to this process, the subreaper.

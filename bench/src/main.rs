@@ -19,6 +19,7 @@ mod options;
 mod results;
 mod stage;
 mod statistics;
+mod svg;
 
 mod table;
 mod trace;

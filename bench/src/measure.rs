@@ -112,7 +112,7 @@ fn lifecycle(contender: &Contender, bundle: &Bundle) -> Result<Values, String> {
     let pid = contender.created_pid(bundle)?;
     let start = contender.call(Verb::Start, bundle)?;
     match wait_for(pid)? {
-        WaitStatus::Exited(_, 0) => {}
+        Some(WaitStatus::Exited(_, 0)) => {}
         other => return Err(format!("the payload ended with {other:?}")),
     }
     let delete = contender.call(Verb::Delete, bundle)?;

@@ -19,7 +19,7 @@ use crate::contender::{Contender, FLOOR};
 use crate::measure::{self, Limits};
 use crate::options::Options;
 use crate::results::Results;
-use crate::{cases, compare, counts, gate, machine, markdown, table};
+use crate::{cases, compare, counts, gate, machine, markdown, svg, table};
 
 /// The stage of this copy, and the directory that the stages share.
 const STAGE: &str = "XEBEC_BENCH_STAGE";
@@ -64,6 +64,9 @@ fn front(options: &Options, outer: Command) -> Result<ExitCode, String> {
     if let Some(path) = &options.json {
         results.write(path)?;
     }
+    if let Some(directory) = &options.svg {
+        svg::write(&results, directory)?;
+    }
     if let Some(path) = &options.markdown {
         markdown::write(&results, path)?;
     }
@@ -95,7 +98,7 @@ fn in_sandbox(options: &Options, mut outer: Command) -> Result<Results, String> 
             false => Err(format!("the measuring copy ended with {status}")),
         }
     });
-    for directory in sandbox::own_cgroup_directory(&name_of(&work)) {
+    if let Some(directory) = sandbox::own_cgroup_directory(&name_of(&work)) {
         leftovers::remove_cgroup(&directory);
     }
     fs::remove_dir_all(&work).map_err(failed)?;
