@@ -1,7 +1,7 @@
 # The commands of this repository. Each works from a clean clone, as root, on Debian 12
 # with a Rust toolchain; what they do is in .ci/.
 
-.PHONY: help release deps demo check test conformance servers stress figures clean
+.PHONY: help release deps demo check test conformance servers stress bench gate clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -11,7 +11,8 @@ help:
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make stress       thousands of runs, and kills at random moments'
-	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
+	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
+	@echo 'make gate         system calls, execs, faults, instructions against the limits in bench/limits.json'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
 
@@ -30,7 +31,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host gate servers stress_small demo
 
 conformance:
 	@sh .ci/deps.sh build release test
@@ -38,14 +39,16 @@ conformance:
 	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
 
-servers stress:
+servers stress gate:
 	@sh .ci/test.sh $@
 
-figures:
+# BENCH holds further words for bench: `make bench BENCH="--runtime youki=/opt/youki --case exec"`.
+bench:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
-	@cargo run --quiet --locked -p xebec-integration -- figures \
-		--runtime target/dist/xebec --runtime crun --runtime runc
+	@mkdir -p target/bench
+	@cargo run --quiet --locked -p xebec-bench -- --runtime xebec=target/dist/xebec --runtime crun --runtime runc \
+		--json target/bench/results.json --svg target/bench --markdown docs/performance.md $(BENCH)
 
 clean:
 	@cargo clean

@@ -29,6 +29,11 @@ part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
 part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
+# Counts of calls, faults and instructions against bench/limits.json; no times.
+part_gate() {
+    sh .ci/release.sh && cargo build --quiet --locked -p xebec-bench &&
+        target/debug/xebec-bench --runtime xebec=target/dist/xebec --gate bench/limits.json
+}
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

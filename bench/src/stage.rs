@@ -162,7 +162,7 @@ fn contenders(options: &Options, work: &Path) -> Result<Vec<Contender>, String> 
         errors: PathBuf::from(format!("/run/bench/{name}.stderr")),
     };
     let mut all = Vec::new();
-    if options.floor && !FLOOR_PROGRAM.is_empty() {
+    if options.floor && options.gate.is_none() && !FLOOR_PROGRAM.is_empty() {
         all.push(contender(FLOOR, work.join(FLOOR), true));
     }
     all.extend(options.runtimes.iter().map(|(name, path)| contender(name, path.clone(), false)));

@@ -37,7 +37,7 @@ pub struct Options {
 
 pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--runtime PATH]… [--filter SUBSTRING]… \
 [--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--verbose] [--list]
-       xebec-integration servers|stress|figures …";
+       xebec-integration servers|stress …";
 
 /// Turns the words after the program's name into [`Options`].
 pub fn parse(words: &[String]) -> Result<Options, String> {

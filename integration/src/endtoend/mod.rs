@@ -1,8 +1,7 @@
-//! Demonstrations that take minutes: real servers, thousands of runs, kills at random moments, figures.
+//! Demonstrations that take minutes: real servers, thousands of runs, kills at random moments.
 //! The front end runs each case as `runner` runs a test, in a sandboxed copy of this binary, but one
 //! at a time and with what it reports passed on while it goes. Judges no clause of the specification.
 
-mod figures;
 mod kills;
 pub mod payload;
 pub mod profile;
@@ -46,14 +45,13 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
     Some(match word {
         "servers" => servers::cases(),
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
-        "figures" => figures::cases(),
         _ => return None,
     })
 }
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.

@@ -14,7 +14,6 @@ pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
        xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--kills N] [--seed N]
-       xebec-integration figures --runtime [NAME=]PATH… [--rounds N]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
 #[derive(Clone, Debug)]
@@ -27,8 +26,6 @@ pub struct Settings {
     pub parallel: u64,
     /// How many kills of each kind.
     pub kills: u64,
-    /// How many interleaved measurements of each figure.
-    pub rounds: u64,
     /// Where the random moments come from.
     pub seed: u64,
     /// Where root file systems are kept between runs.
@@ -47,7 +44,6 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         runs: 2000,
         parallel: 200,
         kills: 50,
-        rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
         preload: None,
@@ -72,7 +68,6 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--runs" => settings.runs = number()?,
             "--parallel" => settings.parallel = number()?,
             "--kills" => settings.kills = number()?,
-            "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
             "--filter" => settings.filters.push(value),
@@ -108,7 +103,7 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
-            "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
+            "seed": self.seed, "debian": self.debian, "preload": self.preload,
         })
         .to_string()
     }
@@ -130,7 +125,6 @@ impl Settings {
             runs: number("runs"),
             parallel: number("parallel"),
             kills: number("kills"),
-            rounds: number("rounds"),
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),
             preload: value["preload"].as_str().map(PathBuf::from),
