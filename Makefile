@@ -48,7 +48,7 @@ bench:
 	@sh .ci/release.sh
 	@mkdir -p target/bench
 	@cargo run --quiet --locked -p xebec-bench -- --runtime xebec=target/dist/xebec --runtime crun --runtime runc \
-		--json target/bench/results.json --svg target/bench --markdown docs/performance.md $(BENCH)
+		--json target/bench/results.json --svg target/bench --markdown target/bench/results.md $(BENCH)
 
 clean:
 	@cargo clean

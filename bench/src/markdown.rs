@@ -9,8 +9,8 @@ use crate::results::{Results, Series};
 use crate::statistics::{Ratio, percentile};
 use crate::table::{judged, ratio};
 
-const BEGIN: &str = "<!-- begin of what `make bench` writes -->\n";
-const END: &str = "<!-- end of what `make bench` writes -->\n";
+const BEGIN: &str = "<!-- begin of what `xebec-bench --markdown` writes -->\n";
+const END: &str = "<!-- end of what `xebec-bench --markdown` writes -->\n";
 
 /// What the project aims at: against the floor at most, against a peer at least. For rates at least both.
 struct Goal {
