@@ -41,7 +41,7 @@ const fn verb<T: Args>(
     Verb { name, about, hidden: false, describe: T::augment_args, read }
 }
 
-const VERBS: [Verb; 18] = [
+const VERBS: [Verb; 19] = [
     verb::<args::Create>("create", "Make a container from a bundle; `start` lets its program run", |m| {
         args::Create::from_arg_matches(m).map(Command::Create)
     }),
@@ -85,6 +85,9 @@ const VERBS: [Verb; 18] = [
     }),
     verb::<args::Plan>("plan", "Print the steps that `create` would take, and take none", |m| {
         args::Plan::from_arg_matches(m).map(Command::Plan)
+    }),
+    verb::<args::Doctor>("doctor", "Print what this host offers and lacks, what that costs, and what mends it", |m| {
+        args::Doctor::from_arg_matches(m).map(Command::Doctor)
     }),
     Verb {
         hidden: true,

@@ -6,7 +6,7 @@
 //! written through that link: the binary lies on a read-only mount, or is run
 //! again from one, or from a sealed copy.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,6 +21,8 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process::{self, StringVector};
 
 const EXE: &CStr = c"/proc/self/exe";
+/// Tells the second start when the first began, in nanoseconds of CLOCK_MONOTONIC.
+pub const BEGUN: &str = "XEBEC_TIMINGS_BEGUN";
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
@@ -30,7 +32,9 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// the mount, made read-only and never attached, which lives as long as the process
 /// executed from it. Without the right to make one (an ordinary user, a user
 /// namespace) it is run from a sealed copy in memory (memfd_create(2)).
-pub fn protect() -> Result<()> {
+///
+/// `begun` is passed on as [`BEGUN`] to the second start.
+pub fn protect(begun: Option<u64>) -> Result<()> {
     if is_read_only()? || is_sealed()? {
         return Ok(());
     }
@@ -40,13 +44,14 @@ pub fn protect() -> Result<()> {
         }
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
-    let argv = vector("/proc/self/cmdline")?;
-    let envp = vector("/proc/self/environ")?;
+    let argv = vector("/proc/self/cmdline", None)?;
+    let begun = begun.and_then(|time| CString::new(format!("{BEGUN}={time}")).ok());
+    let envp = vector("/proc/self/environ", begun)?;
     Err(failed("execveat", process::fexecve(exe.as_fd(), &argv, &envp)))
 }
 
-/// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them.
-fn vector(path: &str) -> Result<StringVector> {
+/// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them, and one `more`.
+fn vector(path: &str, more: Option<CString>) -> Result<StringVector> {
     // procfs gives no size; room for a usual environment saves a dozen reads.
     let mut bytes = Vec::with_capacity(16 << 10);
     std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|e| {
@@ -54,7 +59,7 @@ fn vector(path: &str) -> Result<StringVector> {
         Error::sys("protection of the xebec binary", format!("read({path:?})"), errno)
     })?;
     let strings = bytes.split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
-    Ok(StringVector::new(strings.map(CStr::to_owned).collect()))
+    Ok(StringVector::new(strings.map(CStr::to_owned).chain(more).collect()))
 }
 
 fn failed(call: &str, errno: Errno) -> Error {

@@ -11,6 +11,7 @@ mod exec_options;
 mod hook_failures;
 mod hooks;
 mod hostile;
+mod insight;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::group(),
         signals::group(),
         verbs::group(),
+        insight::group(),
         hooks::group(),
         hostile::group(),
         hook_failures::group(),
