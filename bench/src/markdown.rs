@@ -126,7 +126,7 @@ fn goals(results: &Results, text: &mut String) -> std::fmt::Result {
 fn against_no_mounts(results: &Results, name: &str) -> Option<Ratio> {
     let with = results.series("run_2000_mounts", "run")?.of(name)?;
     let without = results.series("run_0_mounts", "run")?.of(name)?;
-    Ratio::paired(with, without)
+    Ratio::unpaired(with, without)
 }
 
 fn times(results: &Results, text: &mut String) -> std::fmt::Result {

@@ -40,6 +40,20 @@ impl Ratio {
         Some(Ratio { value: median(&ratios), low: percentile(&medians, 0.025), high: percentile(&medians, 0.975) })
     }
 
+    /// Of two series that were not taken together: the medians' ratio.
+    pub fn unpaired(a: &[f64], b: &[f64]) -> Option<Ratio> {
+        if a.is_empty() || b.is_empty() {
+            return None;
+        }
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut drawn = |values: &[f64]| {
+            let drawn: Vec<f64> = values.iter().map(|_| values[random.below(values.len())]).collect();
+            median(&drawn)
+        };
+        let ratios: Vec<f64> = (0..DRAWS).map(|_| drawn(a) / drawn(b)).collect();
+        Some(Ratio { value: median(a) / median(b), low: percentile(&ratios, 0.025), high: percentile(&ratios, 0.975) })
+    }
+
     /// False where the spread is wider than the distance from 1: such a ratio says nothing.
     pub fn is_clear(&self) -> bool {
         self.high - self.low <= (self.value - 1.0).abs()
@@ -97,6 +111,8 @@ mod tests {
         let ratio = Ratio::paired(&a, &b).expect("rounds in common");
         assert!(!ratio.is_clear(), "{ratio:?}");
         assert_eq!(ratio.to_string(), "unclear");
-        assert_eq!(Ratio::paired(&[], &a), None);
+        assert_eq!((Ratio::paired(&[], &a), Ratio::unpaired(&[], &a)), (None, None));
+        let twice = Ratio::unpaired(&[200.0; 9], &[100.0; 5]).expect("values");
+        assert_eq!((twice.value, twice.low, twice.high), (2.0, 2.0, 2.0));
     }
 }

@@ -12,6 +12,7 @@ const TOP: f64 = 76.0;
 const ROW: f64 = 17.0;
 /// Longer names are cut; the whole is in the tooltip.
 const NAME_LENGTH: usize = 46;
+const SHORT: usize = 18;
 
 const STYLE: &str = "text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:11px;fill:#24292f}.title{font-size:16px;\
 font-weight:600}.who{font-weight:600;font-size:12px}.dim{fill:#6a737d}.axis{stroke:#d8dee4}.end{text-anchor:end}\
@@ -56,8 +57,11 @@ pub fn draw(spans: &[Span]) -> String {
 
 fn row(body: &mut String, span: &Span, class: &str, y: f64, from: f64, to: f64) {
     let length = time(span.end.saturating_sub(span.begin) as f64 / 1e3);
-    let cut: String = span.item.chars().take(NAME_LENGTH).collect();
-    let name = if cut.len() < span.item.len() { cut + "…" } else { cut };
+    // Short items, such as `create`, have several steps: the act tells them apart.
+    let act = span.item.len() < SHORT && !span.act.is_empty();
+    let whole = if act { format!("{}: {}", span.item, span.act) } else { span.item.clone() };
+    let cut: String = whole.chars().take(NAME_LENGTH).collect();
+    let name = if cut.len() < whole.len() { cut + "…" } else { cut };
     // Writing to a String cannot fail.
     writeln!(body, "<g><title>{}: {length}</title>", escaped(format!("{} {}", span.item, span.act).trim_end())).ok();
     text(body, "end", NAMES - 8.0, y + 10.0, &name);
@@ -103,6 +107,7 @@ fn escaped(words: &str) -> String {
 
 fn time(us: f64) -> String {
     match us {
+        0.0 => "0".into(),
         us if us < 10.0 => format!("{us:.1} µs"),
         us if us < 1000.0 => format!("{us:.0} µs"),
         us => format!("{:.2} ms", us / 1e3),

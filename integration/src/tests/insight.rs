@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::call::Done;
 use crate::case::{Group, Outcome, skip};
-use crate::trial::Trial;
 use crate::{ensure, equal};
 
 use super::hooks::{hook, place};
