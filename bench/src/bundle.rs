@@ -52,7 +52,12 @@ impl Kit {
     }
 
     pub fn bundle(&self, id: &str, shape: Shape, program: &'static str) -> Result<Bundle, String> {
-        let cgroup_path = format!("/bench/{id}");
+        self.bundle_in("/bench", id, shape, program)
+    }
+
+    /// The same with its cgroup below `parent`.
+    pub fn bundle_in(&self, parent: &str, id: &str, shape: Shape, program: &'static str) -> Result<Bundle, String> {
+        let cgroup_path = format!("{parent}/{id}");
         let bundle = Bundle {
             dir: self.work.join(format!("bundle-{id}")),
             id: id.into(),

@@ -15,6 +15,7 @@ mod gate;
 mod machine;
 mod markdown;
 mod measure;
+mod memory;
 mod options;
 mod results;
 mod stage;

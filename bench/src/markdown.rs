@@ -187,7 +187,12 @@ fn counts(results: &Results, text: &mut String) -> std::fmt::Result {
         }
     }
     let sizes: Vec<String> = results.sizes.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
-    writeln!(text, "\nBytes of the programs: {}.", sizes.join(", "))
+    writeln!(text, "\nBytes of the programs: {}.", sizes.join(", "))?;
+    let memory: Vec<String> = results.memory.iter().map(|(name, kib)| format!("{name} {kib}")).collect();
+    if !memory.is_empty() {
+        writeln!(text, "\nSmallest memory limit for runtime and container together, in KiB: {}.", memory.join(", "))?;
+    }
+    Ok(())
 }
 
 fn machine(results: &Results, text: &mut String) -> std::fmt::Result {

@@ -20,6 +20,8 @@ pub struct Results {
     pub counts: Vec<Counts>,
     /// Contender and bytes of its file.
     pub sizes: Vec<(String, u64)>,
+    /// Contender and the smallest memory limit it runs under, in KiB.
+    pub memory: Vec<(String, u64)>,
     pub failures: Vec<Failure>,
 }
 
@@ -82,7 +84,7 @@ impl Results {
         json!({
             "format": FORMAT, "machine": pairs(&self.machine), "contenders": self.contenders, "series": series,
             "counts": self.counts.iter().map(Counts::to_json).collect::<Vec<_>>(),
-            "sizes": self.sizes, "failures": failures,
+            "sizes": self.sizes, "memory": self.memory, "failures": failures,
         })
     }
 
@@ -128,6 +130,7 @@ fn from_json(value: &Value) -> Option<Results> {
         contenders: list("contenders")?.iter().map(text).collect::<Option<_>>()?,
         series: list("series")?.iter().map(series).collect::<Option<_>>()?,
         counts: list("counts")?.iter().map(Counts::from_json).collect::<Option<_>>()?,
+        memory: list("memory")?.iter().map(|pair| Some((text(&pair[0])?, pair[1].as_u64()?))).collect::<Option<_>>()?,
         sizes: list("sizes")?.iter().map(|pair| Some((text(&pair[0])?, pair[1].as_u64()?))).collect::<Option<_>>()?,
         failures: list("failures")?.iter().map(failure).collect::<Option<_>>()?,
     })
@@ -148,6 +151,7 @@ mod tests {
             series: vec![series],
             counts: Vec::new(),
             sizes: vec![("xebec".into(), 7)],
+            memory: vec![("xebec".into(), 512)],
             failures: vec![failure],
         };
         assert_eq!(from_json(&results.to_json()), Some(results));

@@ -19,7 +19,7 @@ use crate::contender::{Contender, FLOOR};
 use crate::measure::{self, Limits};
 use crate::options::Options;
 use crate::results::Results;
-use crate::{cases, compare, counts, gate, machine, markdown, svg, table};
+use crate::{cases, compare, counts, gate, machine, markdown, memory, svg, table};
 
 /// The stage of this copy, and the directory that the stages share.
 const STAGE: &str = "XEBEC_BENCH_STAGE";
@@ -51,6 +51,9 @@ fn front(options: &Options, outer: Command) -> Result<ExitCode, String> {
         for case in cases::selected(&options.cases) {
             println!("{:<26} {}", case.name, case.title);
         }
+        if memory::is_selected(&options.cases) {
+            println!("{:<26} limit on runtime and container together", memory::CASE);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let results = match &options.read {
@@ -75,7 +78,7 @@ fn front(options: &Options, outer: Command) -> Result<ExitCode, String> {
         None => false,
     };
     // A case that failed has been told, and counts: silence is never a pass.
-    Ok(ExitCode::from(u8::from(slower || results.series.is_empty())))
+    Ok(ExitCode::from(u8::from(slower || (results.series.is_empty() && results.memory.is_empty()))))
 }
 
 /// The directory's last name, which the sandbox's cgroup gets too.
@@ -139,6 +142,10 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
         let priority = take_priority();
         results.machine = machine::describe(&pinned, priority, bpffs);
         let limits = Limits { rounds: options.rounds, seconds: options.seconds };
+        if memory::is_selected(&options.cases) {
+            eprintln!("{}", memory::CASE);
+            memory::measure(&contenders, &kit, &mut results);
+        }
         for case in cases::selected(&options.cases) {
             eprintln!("{}", case.name);
             let contenders =

@@ -24,6 +24,7 @@ pub fn print(results: &Results) {
         print_series(results, series);
     }
     print_counts(results);
+    print_sizes(results);
     for failure in &results.failures {
         println!("FAILED {} {}: {}", failure.case, failure.contender, failure.message);
     }
@@ -58,6 +59,12 @@ fn print_counts(results: &Results) {
             print!(" {value:>13}");
         }
         println!();
+    }
+}
+
+fn print_sizes(results: &Results) {
+    for (name, kib) in &results.memory {
+        println!("  {name:<12} runs under a memory limit of {kib} KiB");
     }
     for (name, bytes) in &results.sizes {
         println!("  {name:<12} its file has {bytes} bytes");
