@@ -6,6 +6,7 @@
 //! Everything runs in a sandbox of its own (`stage`).
 #![deny(unsafe_code)]
 
+mod alike;
 mod bundle;
 mod cases;
 mod compare;

@@ -19,7 +19,7 @@ use crate::contender::{Contender, FLOOR};
 use crate::measure::{self, Limits};
 use crate::options::Options;
 use crate::results::Results;
-use crate::{cases, compare, counts, gate, machine, markdown, memory, svg, table};
+use crate::{alike, cases, compare, counts, gate, machine, markdown, memory, svg, table};
 
 /// The stage of this copy, and the directory that the stages share.
 const STAGE: &str = "XEBEC_BENCH_STAGE";
@@ -126,6 +126,11 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
     make_network(&kit.netns)?;
     let bpffs = mount_bpffs()?;
     let contenders = contenders(options, work)?;
+    if let [floor, first, ..] = contenders.as_slice()
+        && floor.is_floor
+    {
+        alike::check(floor, first, &kit)?;
+    }
     let mut results = Results {
         contenders: contenders.iter().map(|one| one.name.clone()).collect(),
         sizes: contenders
