@@ -18,7 +18,7 @@ use crate::bundle::Kit;
 use crate::contender::{Contender, FLOOR};
 use crate::measure::{self, Limits};
 use crate::options::Options;
-use crate::results::Results;
+use crate::results::{Failure, Results};
 use crate::{alike, cases, compare, counts, gate, machine, markdown, memory, svg, table};
 
 /// The stage of this copy, and the directory that the stages share.
@@ -125,11 +125,13 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
     fs::create_dir("/sys/fs/cgroup/bench").map_err(|error| format!("/sys/fs/cgroup/bench: {error}"))?;
     make_network(&kit.netns)?;
     let bpffs = mount_bpffs()?;
-    let contenders = contenders(options, work)?;
-    if let [floor, first, ..] = contenders.as_slice()
-        && floor.is_floor
-    {
-        alike::check(floor, first, &kit)?;
+    let mut contenders = contenders(options, work)?;
+    let unlike = match contenders.as_slice() {
+        [floor, first, ..] if floor.is_floor => alike::check(floor, first, &kit).err(),
+        _ => None,
+    };
+    if unlike.is_some() {
+        contenders.remove(0);
     }
     let mut results = Results {
         contenders: contenders.iter().map(|one| one.name.clone()).collect(),
@@ -139,6 +141,8 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
             .collect(),
         ..Results::default()
     };
+    let contender = FLOOR.to_string();
+    results.failures.extend(unlike.map(|message| Failure { case: "alike".into(), contender, message }));
     if options.gate.is_some() || options.counts {
         counts::count_all(&contenders, &kit, options.gate.is_some(), &mut results)?;
     }
