@@ -24,16 +24,23 @@ integration() {
 part_conformance() { integration; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
 part_conformance_host() { integration --cgroup-view host; }
+# In VMs, for the controllers and kernels that this host lacks.
+part_vm() {
+    sh .ci/deps.sh vm && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        sh integration/vm/run.sh
+}
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
 part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
-part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
 # Counts of calls, faults and instructions against bench/limits.json; no times.
 part_gate() {
     sh .ci/release.sh && cargo build --quiet --locked -p xebec-bench &&
         target/debug/xebec-bench --runtime xebec=target/dist/xebec --gate bench/limits.json
 }
+part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
+# Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
+part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -39,8 +39,8 @@ pub fn enter(options: &Options, words: &[String]) -> Result<ExitCode, String> {
     };
     let code = |done: std::io::Result<u8>| done.map(ExitCode::from).map_err(|error| format!("the sandbox: {error}"));
     match env::var(STAGE).as_deref() {
-        Ok("outer") => code(sandbox::outer(View::V2, &name_of(&work), next("init"))),
-        Ok("init") => code(sandbox::init(View::V2, next("body"))),
+        Ok("outer") => code(sandbox::isolate(View::V2, &name_of(&work), next("init"))),
+        Ok("init") => code(sandbox::begin_init(View::V2).and_then(|()| sandbox::serve(next("body")))),
         Ok(_) => body(options, &work),
         Err(_) => front(options, next("outer")),
     }

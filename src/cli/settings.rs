@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use xebec::cgroup::Driver;
 use xebec::spawn::{Options, own_exe};
 use xebec::state::ContainerId;
 use xebec::sys::stamps;
@@ -40,10 +41,6 @@ pub fn id(text: &str) -> Result<ContainerId> {
 /// What `create` and `run` share. The binary is protected before anything is opened.
 pub fn options(global: &Global, args: &Create) -> Result<Options> {
     let timings = protect(args.timings.as_deref())?;
-    if global.manager() == CgroupManager::Systemd {
-        return Err(Error::invalid("--systemd-cgroup", "the systemd cgroup driver is not in this release")
-            .hint("use the cgroupfs driver"));
-    }
     let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
     let (listen_fds, listen_fdnames) = socket_activation();
     Ok(Options {
@@ -58,7 +55,11 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         listen_fdnames,
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
-        cgroup_disabled: global.manager() == CgroupManager::Disabled,
+        cgroup_driver: match global.manager() {
+            CgroupManager::Cgroupfs => Driver::Cgroupfs,
+            CgroupManager::Systemd => Driver::Systemd,
+            CgroupManager::Disabled => Driver::Disabled,
+        },
         timings,
     })
 }
@@ -84,7 +85,8 @@ fn protect(file: Option<&Path>) -> Result<Option<Arc<Timings>>> {
         .map(Path::to_owned)
         .or_else(|| std::env::var_os("XEBEC_TIMINGS").filter(|path| !path.is_empty()).map(PathBuf::from));
     let Some(path) = asked else { return own_exe::protect(None).map(|()| None) };
-    let earlier = std::env::var(own_exe::BEGUN).ok().and_then(|text| text.parse().ok());
+    let earlier =
+        own_exe::BEGUN.to_str().ok().and_then(|name| std::env::var(name).ok()).and_then(|text| text.parse().ok());
     own_exe::protect(Some(stamps::now()))?;
     Timings::begin(&path, earlier).map(|timings| Some(Arc::new(timings)))
 }

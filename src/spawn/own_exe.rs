@@ -7,7 +7,6 @@
 //! again from one, or from a sealed copy.
 
 use std::ffi::{CStr, CString};
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -22,7 +21,7 @@ use crate::sys::process::{self, StringVector};
 
 const EXE: &CStr = c"/proc/self/exe";
 /// Tells the second start when the first began, in nanoseconds of CLOCK_MONOTONIC.
-pub const BEGUN: &str = "XEBEC_TIMINGS_BEGUN";
+pub const BEGUN: &CStr = c"XEBEC_TIMINGS_BEGUN";
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
@@ -35,31 +34,45 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 ///
 /// `begun` is passed on as [`BEGUN`] to the second start.
 pub fn protect(begun: Option<u64>) -> Result<()> {
-    if is_read_only()? || is_sealed()? {
+    if is_read_only()? {
         return Ok(());
     }
     let exe = match read_only_clone() {
+        // EINVAL is also what a sealed copy gives, which is on no mount of ours.
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) if is_sealed()? => return Ok(()),
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
             sealed_copy().map_err(|errno| failed("memfd_create", errno))?
         }
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
-    let argv = vector("/proc/self/cmdline", None)?;
-    let begun = begun.and_then(|time| CString::new(format!("{BEGUN}={time}")).ok());
-    let envp = vector("/proc/self/environ", begun)?;
-    Err(failed("execveat", process::fexecve(exe.as_fd(), &argv, &envp)))
+    let argv = arguments()?;
+    if let Some(time) = begun.and_then(|time| CString::new(time.to_string()).ok()) {
+        process::set_variable(BEGUN, &time).map_err(|errno| failed("setenv", errno))?;
+    }
+    Err(failed("execveat", process::fexecve_again(exe.as_fd(), &argv)))
 }
 
-/// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them, and one `more`.
-fn vector(path: &str, more: Option<CString>) -> Result<StringVector> {
-    // procfs gives no size; room for a usual environment saves a dozen reads.
-    let mut bytes = Vec::with_capacity(16 << 10);
-    std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|e| {
-        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        Error::sys("protection of the xebec binary", format!("read({path:?})"), errno)
-    })?;
-    let strings = bytes.split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
-    Ok(StringVector::new(strings.map(CStr::to_owned).chain(more).collect()))
+/// argv exactly as we got it: proc(5) keeps it, ending each word with NUL.
+fn arguments() -> Result<StringVector> {
+    let item = "protection of the xebec binary";
+    let failed = |call: &str, errno| Error::sys(item, format!("{call}(\"/proc/self/cmdline\")"), errno);
+    let file = openat(CWD, c"/proc/self/cmdline", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed("openat", errno))?;
+    // procfs gives no size; a usual line comes in one piece.
+    let mut bytes = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        match rustix::io::read(&file, &mut bytes[filled..]).map_err(|errno| failed("read", errno))? {
+            0 => break,
+            read => filled += read,
+        }
+        if filled < bytes.len() {
+            break;
+        }
+        bytes.resize(2 * filled, 0);
+    }
+    let strings = bytes[..filled].split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
+    Ok(StringVector::new(strings.map(CStr::to_owned).collect()))
 }
 
 fn failed(call: &str, errno: Errno) -> Error {

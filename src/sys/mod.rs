@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod process;
 pub mod settings;
 pub mod stamps;
+pub mod vfork;
 
 use rustix::io::Errno;
 

