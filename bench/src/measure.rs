@@ -1,7 +1,6 @@
 //! Takes the times: round by round, one contender after the other, so that whatever else the machine does
 //! meets all of them alike. A contender that fails leaves the case, and the report says why.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -28,7 +27,8 @@ type Values = Vec<(&'static str, f64)>;
 struct Entry<'a> {
     contender: &'a Contender,
     bundles: Vec<Bundle>,
-    samples: BTreeMap<&'static str, Vec<f64>>,
+    /// In the order in which they are taken.
+    samples: Vec<(&'static str, Vec<f64>)>,
     failed: Option<String>,
 }
 
@@ -50,12 +50,7 @@ pub fn measure(
         if contender.is_floor && case.action == Action::Features {
             continue;
         }
-        entries.push(Entry {
-            contender,
-            bundles: bundles(case, contender, kit)?,
-            samples: BTreeMap::new(),
-            failed: None,
-        });
+        entries.push(Entry { contender, bundles: bundles(case, contender, kit)?, samples: Vec::new(), failed: None });
     }
     let more = MoreMounts::mount(case.mounts, &kit.work)?;
     prepare(case, &mut entries);
@@ -84,7 +79,10 @@ fn take_turns(case: &Case, entries: &mut [Entry<'_>], counted: bool) {
         match one(case, entry) {
             Ok(values) => {
                 for (what, value) in values.into_iter().filter(|_| counted) {
-                    entry.samples.entry(what).or_default().push(value);
+                    match entry.samples.iter_mut().find(|(known, _)| *known == what) {
+                        Some((_, values)) => values.push(value),
+                        None => entry.samples.push((what, vec![value])),
+                    }
                 }
             }
             Err(message) => entry.failed = Some(message),
@@ -181,16 +179,16 @@ fn end(contender: &Contender, bundle: &Bundle) -> Result<(), String> {
 
 fn collect(case: &Case, entries: Vec<Entry<'_>>, results: &mut Results) {
     let mut whats: Vec<&'static str> = Vec::new();
-    for what in entries.iter().flat_map(|entry| entry.samples.keys()) {
-        if !whats.contains(what) {
+    for what in entries.iter().flat_map(|entry| &entry.samples).map(|(what, _)| *what) {
+        if !whats.contains(&what) {
             whats.push(what);
         }
     }
     for what in whats {
-        let samples = entries
-            .iter()
-            .filter(|entry| entry.failed.is_none())
-            .filter_map(|entry| Some((entry.contender.name.clone(), entry.samples.get(what)?.clone())));
+        let samples = entries.iter().filter(|entry| entry.failed.is_none()).filter_map(|entry| {
+            let (_, values) = entry.samples.iter().find(|(known, _)| *known == what)?;
+            Some((entry.contender.name.clone(), values.clone()))
+        });
         results.series.push(Series {
             case: case.name.clone(),
             title: case.title.to_string(),

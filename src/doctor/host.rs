@@ -33,7 +33,7 @@ pub fn user() -> Finding {
         [("CAP_SYS_ADMIN", 21), ("CAP_SYS_RESOURCE", 24), ("CAP_NET_ADMIN", 12), ("CAP_MKNOD", 27)]
             .into_iter()
             .filter_map(|(name, number)| {
-                (crate::host::Host::default().capabilities() >> number & 1 == 0).then_some(name)
+                (crate::host::Host::default().capabilities(1 << number) >> number & 1 == 0).then_some(name)
             })
             .collect();
     match lacking.as_slice() {

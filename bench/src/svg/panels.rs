@@ -58,6 +58,7 @@ fn panel(body: &mut String, series: &Series, order: &[String], range: (f64, f64)
     } else {
         format!("{}, {}", series.what, series.title)
     };
+    let name = if series.what == "lifecycle" { format!("together, {name}") } else { name };
     label(body, "case", 16.0, top + 14.0, &name);
     let longest = series.samples.iter().map(|(_, values)| percentile(values, 0.9)).fold(0.0, f64::max);
     let length = |value: f64| (value / longest * (BARS.1 - BARS.0)).min(BARS.1 - BARS.0);
