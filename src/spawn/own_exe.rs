@@ -31,9 +31,12 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// the mount, made read-only and never attached, which lives as long as the process
 /// executed from it. Without the right to make one (an ordinary user, a user
 /// namespace) it is run from a sealed copy in memory (memfd_create(2)).
-///
-/// `begun` is passed on as [`BEGUN`] to the second start.
-pub fn protect(begun: Option<u64>) -> Result<()> {
+pub fn protect() -> Result<()> {
+    protect_telling(None)
+}
+
+/// [`protect`], with `begun` passed on as [`BEGUN`] to the second start.
+pub fn protect_telling(begun: Option<u64>) -> Result<()> {
     if is_read_only()? {
         return Ok(());
     }
