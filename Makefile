@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress figures fuzz clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress figures bench gate fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -18,6 +18,8 @@ help:
 	@echo 'make stress       thousands of runs and execs, and kills at random moments'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
+	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
+	@echo 'make gate         system calls, execs, faults, instructions against the limits in bench/limits.json'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
 
@@ -36,7 +38,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm servers engines stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm gate servers engines stress_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -54,7 +56,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress:
+servers stress gate:
 	@sh .ci/test.sh $@
 
 fuzz:
@@ -65,6 +67,14 @@ figures:
 	@sh .ci/release.sh
 	@cargo run --quiet --locked -p xebec-integration -- figures \
 		--runtime target/dist/xebec --runtime crun --runtime runc
+
+# BENCH holds further words for bench: `make bench BENCH="--runtime youki=/opt/youki --case exec"`.
+bench:
+	@sh .ci/deps.sh build release test
+	@sh .ci/release.sh
+	@mkdir -p target/bench
+	@cargo run --quiet --locked -p xebec-bench -- --runtime xebec=target/dist/xebec --runtime crun --runtime runc \
+		--json target/bench/results.json --svg target/bench --markdown target/bench/results.md $(BENCH)
 
 clean:
 	@cargo clean

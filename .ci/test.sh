@@ -47,6 +47,11 @@ part_engines() {
 }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
+# Counts of calls, faults and instructions against bench/limits.json; no times.
+part_gate() {
+    sh .ci/release.sh && cargo build --quiet --locked -p xebec-bench &&
+        target/debug/xebec-bench --runtime xebec=target/dist/xebec --gate bench/limits.json
+}
 part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
 # Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
 part_fuzz_small() { sh .ci/fuzz.sh 10; }

@@ -21,6 +21,7 @@
 
 pub mod cgroup;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod exec;
 pub mod features;
@@ -33,6 +34,7 @@ pub mod spec;
 pub mod state;
 pub mod sys;
 pub mod teardown;
+pub mod timings;
 
 pub use config::Bundle;
 pub use error::{Error, Kind, Result};

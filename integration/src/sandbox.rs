@@ -84,16 +84,25 @@ pub fn enter(words: &[String]) -> ExitCode {
     }
 }
 
-/// Joins the test's cgroup, unshares, and waits for PID 1.
+/// The test's own surroundings, and what its body had to say from inside a service.
 fn outer(order: &Order) -> io::Result<u8> {
+    let status = isolate(order.view, &order.cgroup, order.command("init"))?;
+    if systemd::is_wanted(order) {
+        pass_streams_on()?;
+    }
+    Ok(status)
+}
+
+/// Joins a new cgroup of this name, unshares, and waits for `first`, PID 1 of the new namespace.
+pub fn isolate(view: View, cgroup: &str, mut first: Command) -> io::Result<u8> {
     set_pdeathsig(Signal::SIGKILL)?;
     let mut flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNET;
-    let own = own_cgroup_directory(&order.cgroup);
-    if let (View::V2, Some(own)) = (order.view, &own) {
+    let own = own_cgroup_directory(cgroup);
+    if let (View::V2, Some(own)) = (view, &own) {
         fs::create_dir(own)?;
         fs::write(own.join("cgroup.procs"), "0")?;
         flags |= CloneFlags::CLONE_NEWCGROUP;
@@ -106,10 +115,7 @@ fn outer(order: &Order) -> io::Result<u8> {
     } else {
         unshare(flags)?;
     }
-    let status = order.command("init").status()?;
-    if systemd::is_wanted(order) {
-        pass_streams_on()?;
-    }
+    let status = first.status()?;
     Ok(status.code().map_or(4, |code| code as u8))
 }
 
@@ -122,18 +128,28 @@ fn pass_streams_on() -> io::Result<()> {
 
 /// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
 fn init(order: &Order) -> io::Result<u8> {
-    set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != Pid::from_raw(0) {
-        return Err(io::Error::other("not PID 1 of a new PID namespace"));
-    }
-    mount_private_view(order.view)?;
+    begin_init(order.view)?;
     if systemd::is_wanted(order) {
         match systemd::boot(order)? {}
     }
     if order.mode == Mode::User {
         make_user(&order.runtime)?;
     }
-    let body = order.command("body").spawn()?;
+    serve(order.command("body"))
+}
+
+/// What PID 1 of a sandbox does first: dies with its parent, and mounts the private view.
+pub fn begin_init(view: View) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != Pid::from_raw(0) {
+        return Err(io::Error::other("not PID 1 of a new PID namespace"));
+    }
+    mount_private_view(view)
+}
+
+/// What it does then: starts the body and reaps until that has ended.
+pub fn serve(mut body: Command) -> io::Result<u8> {
+    let body = body.spawn()?;
     loop {
         match waitpid(None, None)? {
             WaitStatus::Exited(pid, code) if pid.as_raw() as u32 == body.id() => {

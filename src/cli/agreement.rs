@@ -37,7 +37,8 @@ const FLAGS: [&str; 15] = [
     "help",
 ];
 
-const VALUED: [&str; 22] = [
+const VALUED: [&str; 23] = [
+    "timings",
     "root",
     "log",
     "log-format",

@@ -38,6 +38,7 @@ pub enum Command {
     Spec(Spec),
     Features(NoArgs),
     Plan(Plan),
+    Doctor(Doctor),
     Completion(Completion),
     Man(Man),
     /// `--version`.
@@ -65,6 +66,7 @@ impl Command {
             Command::Spec(_) => "spec",
             Command::Features(_) => "features",
             Command::Plan(_) => "plan",
+            Command::Doctor(_) => "doctor",
             Command::Completion(_) => "completion",
             Command::Man(_) => "man",
             Command::Version => "--version",
@@ -190,6 +192,9 @@ pub struct Create {
     /// Pass N descriptors on, from 3 upwards, beside stdin, stdout and stderr
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = value::preserve_fds)]
     pub preserve_fds: u32,
+    /// Record where the time goes: a picture when FILE ends in .svg, otherwise a trace for Perfetto
+    #[arg(long, value_name = "FILE", value_parser = value::path())]
+    pub timings: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -345,6 +350,9 @@ pub struct Exec {
     /// Join a paused container too
     #[arg(long)]
     pub ignore_paused: bool,
+    /// Record where the time goes: a picture when FILE ends in .svg, otherwise a trace for Perfetto
+    #[arg(long, value_name = "FILE", value_parser = value::path())]
+    pub timings: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -466,6 +474,13 @@ pub struct Plan {
     #[arg(short, long, value_name = "DIR", value_parser = value::path())]
     pub bundle: Option<PathBuf>,
     /// Form of the plan
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: PlanFormat,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Doctor {
+    /// Form of the report
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: PlanFormat,
 }

@@ -10,7 +10,9 @@ use super::settings;
 pub fn run(global: &Global, log: &Log, args: &Create) -> Result<u8> {
     let options = settings::options(global, args)?;
     let id = settings::id(&args.id)?;
-    let created = spawn::create(&bundle(args)?, &id, &options)?;
+    let created = spawn::create(&bundle(args)?, &id, &options);
+    settings::finish_timings(&options, log);
+    let created = created?;
     log.warn(&created.warnings);
     Ok(0)
 }

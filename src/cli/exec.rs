@@ -26,7 +26,9 @@ pub fn run(global: &Global, log: &Log, args: Exec) -> Result<u8> {
         ignore_paused: args.ignore_paused,
         detach: args.detach,
     };
-    let executed = exec::exec(&id, &request, &options)?;
+    let executed = exec::exec(&id, &request, &options);
+    settings::finish_timings(&options, log);
+    let executed = executed?;
     log.warn(&executed.warnings);
     Ok(executed.status.unwrap_or(0) as u8)
 }

@@ -145,6 +145,7 @@ fn create_option(create: &mut Create, name: &str, parser: &mut Parser) -> Option
         "pid-file" => create.pid_file = path(parser)?,
         "no-pivot" => create.no_pivot = flag(name, parser)?,
         "no-new-keyring" => create.no_new_keyring = flag(name, parser)?,
+        "timings" => create.timings = path(parser)?,
         "preserve-fds" => create.preserve_fds = value::preserve_fds(&text(parser)?).ok()?,
         _ => return None,
     }
@@ -232,6 +233,7 @@ fn exec_option(exec: &mut Exec, name: &str, parser: &mut Parser) -> Option<()> {
         "no-new-privs" => exec.no_new_privs = flag(name, parser)?,
         "c" | "cap" => exec.cap.push(text(parser)?),
         "preserve-fds" => exec.preserve_fds = value::preserve_fds(&text(parser)?).ok()?,
+        "timings" => exec.timings = path(parser)?,
         "cgroup" => exec.cgroup.push(text(parser)?),
         "ignore-paused" => exec.ignore_paused = flag(name, parser)?,
         _ => return None,

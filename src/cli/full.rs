@@ -90,6 +90,9 @@ const VERBS: [Verb; 19] = [
     verb::<args::Plan>("plan", "Print the steps that `create` would take, and take none", |m| {
         args::Plan::from_arg_matches(m).map(Command::Plan)
     }),
+    verb::<args::Doctor>("doctor", "Print what this host offers and lacks, what that costs, and what mends it", |m| {
+        args::Doctor::from_arg_matches(m).map(Command::Doctor)
+    }),
     Verb {
         hidden: true,
         ..verb::<args::Completion>("completion", "Write completions for a shell to stdout", |m| {

@@ -6,6 +6,7 @@ pub mod args;
 mod completion;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod fast;
@@ -88,6 +89,7 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Version => version::run(),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),

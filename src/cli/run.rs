@@ -11,7 +11,9 @@ pub fn run(global: &Global, log: &Log, args: &Run) -> Result<u8> {
     let options = settings::options(global, &args.create)?;
     let id = settings::id(&args.create.id)?;
     let how = RunOptions { detach: args.detach, keep: args.keep, no_subreaper: args.no_subreaper };
-    let exit = spawn::run(&create::bundle(&args.create)?, &id, &options, how)?;
+    let ended = spawn::run(&create::bundle(&args.create)?, &id, &options, how);
+    settings::finish_timings(&options, log);
+    let exit = ended?;
     log.warn(&exit.warnings);
     Ok(exit.status as u8)
 }

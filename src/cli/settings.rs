@@ -1,13 +1,17 @@
 //! Global options and environment to the library's options.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xebec::cgroup::Driver;
 use xebec::spawn::{Options, own_exe};
 use xebec::state::ContainerId;
+use xebec::sys::stamps;
+use xebec::timings::Timings;
 use xebec::{Error, Result};
 
 use super::args::{CgroupManager, Create, Exec, Global, Rootless};
+use super::log::Log;
 
 /// The directory of the containers' state: --root, /run/xebec, or the user's own.
 pub fn root(global: &Global) -> Result<PathBuf> {
@@ -40,7 +44,7 @@ pub fn id(text: &str) -> Result<ContainerId> {
 
 /// What `create` and `run` share. The binary is protected before anything is opened.
 pub fn options(global: &Global, args: &Create) -> Result<Options> {
-    own_exe::protect()?;
+    let timings = protect(args.timings.as_deref())?;
     let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
     let (listen_fds, listen_fdnames) = socket_activation();
     Ok(Options {
@@ -56,12 +60,13 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
         cgroup_driver: driver(global),
+        timings,
     })
 }
 
 /// What `exec` has of it. Socket activation is for the container's first process.
 pub fn exec_options(global: &Global, args: &Exec) -> Result<Options> {
-    own_exe::protect()?;
+    let timings = protect(args.timings.as_deref())?;
     let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
     Ok(Options {
         root: root(global)?,
@@ -69,6 +74,7 @@ pub fn exec_options(global: &Global, args: &Exec) -> Result<Options> {
         pid_file: path(&args.pid_file)?,
         pidfd_socket: path(&args.pidfd_socket)?,
         preserve_fds: args.preserve_fds,
+        timings,
         ..Options::default()
     })
 }
@@ -79,6 +85,26 @@ pub fn driver(global: &Global) -> Driver {
         CgroupManager::Cgroupfs => Driver::Cgroupfs,
         CgroupManager::Systemd => Driver::Systemd,
         CgroupManager::Disabled => Driver::Disabled,
+    }
+}
+
+/// Protects the binary, then begins the recording that --timings or $XEBEC_TIMINGS asks for.
+fn protect(file: Option<&Path>) -> Result<Option<Arc<Timings>>> {
+    let asked = file
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os("XEBEC_TIMINGS").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let Some(path) = asked else { return own_exe::protect().map(|()| None) };
+    let earlier =
+        own_exe::BEGUN.to_str().ok().and_then(|name| std::env::var(name).ok()).and_then(|text| text.parse().ok());
+    own_exe::protect_telling(Some(stamps::now()))?;
+    Timings::begin(&path, earlier).map(|timings| Some(Arc::new(timings)))
+}
+
+/// Writes the recording, if there is one. The container is as it is: a failure is no more than a warning.
+pub fn finish_timings(options: &Options, log: &Log) {
+    let written = options.timings.as_ref().map_or(Ok(()), |timings| timings.finish());
+    if let Err(error) = written {
+        log.warn(&[error.to_string()]);
     }
 }
 

@@ -68,7 +68,9 @@ pub struct Executed {
 /// # Errors
 /// The container does not run (or is paused), the process is not valid, or cannot be executed.
 pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
+    options.mark("find the container");
     let target = Target::find(&options.root, id, request.ignore_paused)?;
+    options.mark("config.json and request");
     let mut prepared = prepare(&target)?;
     let filter = prepared.take_filter();
     let file = request.read_process()?;
@@ -89,6 +91,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         placed_late: place.has_v1() || record.resctrl.is_some(),
         no_new_keyring: record.no_new_keyring,
     };
+    options.mark("plan");
     let ExecPlan { mut plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
     // What the container's own config asks for in vain, its create has told.
     if file.is_some() || !request.capabilities.is_empty() {
@@ -130,11 +133,14 @@ struct Start<'s> {
 impl Start<'_> {
     /// From the plan to a program that runs, or has ended.
     fn go(&self, place: Join) -> Result<(i32, Option<i32>)> {
+        self.options.mark("open sockets, channel");
         let mut tools = Tools::open(self.plan, self.options)?;
         tools.joins.push(self.target.pidfd()?);
         let (ours, theirs) = spawn::channel()?;
         let signals = if self.request.detach { None } else { Some(run::take_signals(false)?) };
+        self.options.mark("clone3");
         let (child, place) = self.clone_into(place, &tools, theirs.as_fd())?;
+        self.options.mark("wait until execve has succeeded");
         drop(theirs);
         let pid = child.pid.as_raw_nonzero().get();
         let begun = self
@@ -144,6 +150,7 @@ impl Start<'_> {
             Ok(begun) => begun,
             Err(error) => return Err(discard(&child, error)),
         };
+        self.options.mark("the program runs");
         settle::announce(self.options, &child, tools.pidfd_socket.as_ref()).map_err(|error| discard(&child, error))?;
         match (signals, ended) {
             (None, _) => Ok((pid, None)),

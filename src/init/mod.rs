@@ -23,6 +23,7 @@ use crate::plan::Plan;
 use crate::plan::step::Step;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process::StringVector;
+use crate::sys::stamps::Stamps;
 use crate::sys::{Call, During, Fail, Outcome, process, settings};
 
 use hook::{Ending, Prepared};
@@ -67,6 +68,8 @@ pub struct Scene<'p> {
     pub cwd_as_user: bool,
     /// The caller's.
     pub umask: Mode,
+    /// Where the begin of each step is noted for `--timings`.
+    pub stamps: Option<&'p Stamps>,
 }
 
 /// The two fifos between the child and `start`.
@@ -126,6 +129,9 @@ pub fn run(scene: &mut Scene<'_>) -> i32 {
     let plan = scene.plan;
     let mut started = false;
     for (number, step) in plan.steps.iter().enumerate() {
+        if let Some(stamps) = scene.stamps {
+            stamps.set(number);
+        }
         let mut trouble = Trouble::new();
         if let Err(fail) = perform(scene, step, &mut trouble) {
             let record = Record::failed(number, trouble.index, fail, trouble.detail());

@@ -1,5 +1,7 @@
 //! Hooks on the runtime's side: prestart, createRuntime, poststart, poststop.
 
+use std::ffi::CString;
+
 use rustix::process::getpid;
 use serde_json::{Map, Value};
 
@@ -66,11 +68,28 @@ fn prepare_one(step: &HookStep, state: &Map<String, Value>, cwd: Option<&str>) -
     Ok(Prepared {
         path: step.path.clone(),
         args: StringVector::new(step.args.clone()),
-        env: StringVector::new(step.env.clone()),
+        env: StringVector::new(with_trace_parent(step)),
         cwd,
         timeout: step.timeout,
         state: state_text(state),
     })
+}
+
+/// The caller's place in a distributed trace (W3C Trace Context), where it has one.
+#[must_use]
+pub fn trace_parent() -> Option<String> {
+    let value = std::env::var("TRACEPARENT").ok()?;
+    let well_formed = value.is_ascii() && !value.is_empty() && !value.bytes().any(|byte| byte.is_ascii_control());
+    well_formed.then_some(value)
+}
+
+/// A hook's environment is the config's; the trace is told too, unless the config does.
+fn with_trace_parent(step: &HookStep) -> Vec<CString> {
+    let mut env = step.env.clone();
+    if !env.iter().any(|entry| entry.to_bytes().starts_with(b"TRACEPARENT=")) {
+        env.extend(trace_parent().and_then(|value| CString::new(format!("TRACEPARENT={value}")).ok()));
+    }
+    env
 }
 
 /// The state's JSON, cut where the pid goes.

@@ -37,6 +37,7 @@ mod trees;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
 use rustix::io::Errno;
@@ -51,8 +52,9 @@ use crate::init::{Gate, Scene, inroot};
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::{self, Child, StringVector};
+use crate::timings::Timings;
 
-pub use hooks::run_hooks;
+pub use hooks::{run_hooks, trace_parent};
 use outside::Outside;
 pub use run::{Exit, RunOptions, run};
 pub use start::{start, start_and_notify};
@@ -82,6 +84,17 @@ pub struct Options {
     pub notify_socket: Option<PathBuf>,
     /// Who makes the cgroup.
     pub cgroup_driver: cgroup::Driver,
+    /// Records where the time goes.
+    pub timings: Option<Arc<Timings>>,
+}
+
+impl Options {
+    /// The next step of the parent begins, for whoever records it.
+    pub(crate) fn mark(&self, what: &'static str) {
+        if let Some(timings) = &self.timings {
+            timings.mark(what);
+        }
+    }
 }
 
 /// A container just created.
@@ -143,14 +156,19 @@ pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Cr
 ///
 /// `detached`: nobody here will serve the container's terminal.
 fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, detached: bool) -> Result<Made> {
+    options.mark("config.json: parse");
     let config = bundle.config()?;
+    options.mark("config.json: check");
     let (findings, warnings) = crate::config::check(&config);
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
+    options.mark("plan");
     let mut plan = plan(&config, bundle, id, options)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
+    options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;
+    options.mark("claim the id, write the record");
     let container = Container::claim(&options.root, id)?;
     let record = record(&config, bundle, id, &plan, &outside, options);
     // Until the cgroup is known to be free, the record must not name it: delete would remove somebody else's.
@@ -261,25 +279,32 @@ fn build(
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let Parts { container, plan, tools, .. } = *parts;
+    parts.options.mark("cgroup: make");
     let mut cgroup = claim.create()?;
     if parts.options.notify_socket.is_some() {
         notify::make_directory(container)?;
     }
+    parts.options.mark("channel and fifos");
     let fifos = if parts.opener == Opener::Fifo { Some(make_fifos(container)?) } else { None };
     let (ours, theirs) = channel()?;
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
+    parts.options.mark("clone3");
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
+    parts.options.mark("record the process");
     drop((theirs, fifos));
     settle::map_ids(plan, made, ours.as_fd())?;
     container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
+    parts.options.mark("id maps, limits, device filter");
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {
         tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
     }
+    parts.options.mark("wait until the child is ready");
     let console = accompany(parts, ours.as_fd(), made)?;
     // The child has unshared its cgroup namespace by now.
     cgroup.delegate(made.pid.as_raw_nonzero().get().unsigned_abs())?;
+    parts.options.mark("pid file, record");
     settle::announce(parts.options, made, tools.pidfd_socket.as_ref())?;
     container.note_created()?;
     Ok((ours, console))
@@ -368,6 +393,7 @@ pub(crate) fn scene<'p>(
         program: 0,
         cwd_as_user: false,
         umask: Mode::empty(),
+        stamps: options.timings.as_ref().map(|timings| timings.watch(plan)).transpose()?,
     })
 }
 

@@ -6,7 +6,7 @@
 //! written through that link: the binary lies on a read-only mount, or is run
 //! again from one, or from a sealed copy.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -20,6 +20,8 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process::{self, StringVector};
 
 const EXE: &CStr = c"/proc/self/exe";
+/// Tells the second start when the first began, in nanoseconds of CLOCK_MONOTONIC.
+pub const BEGUN: &CStr = c"XEBEC_TIMINGS_BEGUN";
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
@@ -30,6 +32,11 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// executed from it. Without the right to make one (an ordinary user, a user
 /// namespace) it is run from a sealed copy in memory (memfd_create(2)).
 pub fn protect() -> Result<()> {
+    protect_telling(None)
+}
+
+/// [`protect`], with `begun` passed on as [`BEGUN`] to the second start.
+pub fn protect_telling(begun: Option<u64>) -> Result<()> {
     if is_read_only()? {
         return Ok(());
     }
@@ -42,6 +49,9 @@ pub fn protect() -> Result<()> {
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
     let argv = arguments()?;
+    if let Some(time) = begun.and_then(|time| CString::new(time.to_string()).ok()) {
+        process::set_variable(BEGUN, &time).map_err(|errno| failed("setenv", errno))?;
+    }
     Err(failed("execveat", process::fexecve_again(exe.as_fd(), &argv)))
 }
 

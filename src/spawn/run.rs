@@ -44,6 +44,7 @@ pub struct RunOptions {
 pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions) -> Result<Exit> {
     let signals = if how.detach { None } else { Some(take_signals(!how.no_subreaper)?) };
     let made = make(bundle, id, options, Opener::Channel, how.detach)?;
+    options.mark("start, until execve has succeeded");
     let notify = match start(&made, options) {
         Ok(notify) => notify,
         Err(error) => return Err(discard(made, error)),
@@ -57,8 +58,10 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
         warnings.extend(waited.err().map(|error| error.to_string()));
         return Ok(Exit { status: 0, warnings });
     };
+    options.mark("the program runs");
     let status = watch(&child, &signals, console, notify.as_ref(), &mut warnings)?;
     if !how.keep {
+        options.mark("delete");
         warnings.extend(crate::teardown::delete(&options.root, id, true)?);
     }
     Ok(Exit { status, warnings })

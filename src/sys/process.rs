@@ -135,6 +135,13 @@ pub fn fexecve_again(fd: BorrowedFd<'_>, argv: &StringVector) -> Errno {
     check(result).err().unwrap_or(Errno::INVAL)
 }
 
+/// setenv(3), for the program that [`fexecve_again`] starts. For a process of one thread.
+pub fn set_variable(name: &CStr, value: &CStr) -> Result<(), Errno> {
+    // SAFETY: both are strings that end in NUL, setenv copies them, and no other thread reads `environ` meanwhile.
+    check(libc::c_long::from(unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) }))?;
+    Ok(())
+}
+
 /// close_range(2) with CLOSE_RANGE_CLOEXEC from `first` to the highest fd.
 pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: only sets flags; no fd is closed under anybody.

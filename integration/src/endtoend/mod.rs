@@ -5,7 +5,7 @@
 mod engines;
 mod figures;
 mod kills;
-mod payload;
+pub mod payload;
 mod probes;
 pub mod profile;
 mod servers;

@@ -13,6 +13,7 @@ mod hook_failures;
 mod hooks;
 mod hostile;
 mod idmaps;
+mod insight;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::group(),
         signals::group(),
         verbs::group(),
+        insight::group(),
         hooks::group(),
         hostile::group(),
         hook_failures::group(),
