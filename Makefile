@@ -1,7 +1,10 @@
 # The commands of this repository. Each works from a clean clone, as root, on Debian 12
 # with a Rust toolchain; what they do is in .ci/.
 
-.PHONY: help release deps demo check test conformance servers stress fuzz figures clean
+# `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
+VM =
+
+.PHONY: help release deps demo check test test-vm conformance servers stress figures fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -9,6 +12,7 @@ help:
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
+	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make stress       thousands of runs, and kills at random moments'
 	@echo 'make fuzz         each fuzz target for a minute'
@@ -20,7 +24,7 @@ release:
 	@sh .ci/release.sh
 
 deps:
-	@sh .ci/deps.sh build release demo test
+	@sh .ci/deps.sh build release demo test vm
 
 demo:
 	@sh .ci/deps.sh build release demo
@@ -31,7 +35,13 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host vm servers stress_small fuzz_small demo
+
+test-vm:
+	@sh .ci/deps.sh build release test vm
+	@sh .ci/release.sh
+	@cargo build --quiet --locked -p xebec-integration
+	@sh integration/vm/run.sh $(VM)
 
 conformance:
 	@sh .ci/deps.sh build release test

@@ -24,6 +24,11 @@ integration() {
 part_conformance() { integration; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
 part_conformance_host() { integration --cgroup-view host; }
+# In VMs, for the controllers and kernels that this host lacks.
+part_vm() {
+    sh .ci/deps.sh vm && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        sh integration/vm/run.sh
+}
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
 part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.

@@ -12,6 +12,8 @@ use crate::sys::settings;
 #[derive(Debug, Default)]
 pub struct Host {
     pub capabilities: OnceCell<u64>,
+    /// Effective user and group.
+    pub ids: OnceCell<(u32, u32)>,
     pub cgroups: OnceCell<Layout>,
     pub apparmor: OnceCell<bool>,
     pub selinux: OnceCell<bool>,
@@ -28,6 +30,13 @@ impl Host {
             let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
             (0..63).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
         })
+    }
+
+    /// The caller's effective user and group id.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        let probe = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        *self.ids.get_or_init(probe)
     }
 
     /// How cgroups are mounted.

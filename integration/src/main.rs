@@ -9,8 +9,10 @@ mod bundle;
 mod call;
 mod case;
 mod console;
+mod differences;
 mod endtoend;
 mod leftovers;
+mod mode;
 mod mountinfo;
 mod options;
 mod peers;
@@ -18,6 +20,7 @@ mod report;
 mod runner;
 mod sandbox;
 mod sys;
+mod systemd;
 mod tests;
 mod trial;
 

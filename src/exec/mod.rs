@@ -57,7 +57,8 @@ pub struct Executed {
 /// Runs a program in a container; without `detach` waits for its end.
 ///
 /// The foreground form takes all signals and reaps all children, and
-/// `execCPUAffinity.initial` stays with the calling thread: it is for a process of its own.
+/// `execCPUAffinity.initial` stays with the calling thread, and an ordinary user's `oomScoreAdj` with its process:
+/// it is for a process of its own.
 ///
 /// # Errors
 /// The container does not run (or is paused), the process is not valid, or cannot be executed.
@@ -77,6 +78,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         id: id.as_str(),
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
+        joined_user_by_parent: namespaces.by_parent & libc::CLONE_NEWUSER as u64 != 0,
         chroot: !namespaces.configured.has("mount"),
         placed_late: place.has_v1(),
         no_new_keyring: record.no_new_keyring,
@@ -89,6 +91,9 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     if let Some(cpus) = initial {
         settings::sched_setaffinity(&cpus)
             .map_err(|errno| Error::sys("process.execCPUAffinity.initial", "sched_setaffinity", errno))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        settle::write_oom_score(std::process::id(), score)?;
     }
     let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
     let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;

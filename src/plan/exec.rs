@@ -19,6 +19,8 @@ pub struct Entry<'e> {
     pub namespaces: u64,
     /// There is a user namespace: root in it has an id of its own.
     pub become_root: bool,
+    /// The parent is in that user namespace before it clones: /proc/self is closed to what it clones there.
+    pub joined_user_by_parent: bool,
     /// The container has no mount namespace: its init has but changed its root.
     pub chroot: bool,
     /// The parent moves the child into cgroup v1 hierarchies after clone3.
@@ -43,7 +45,8 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
     let seccomp = seccomp::plan_seccomp(config, &mut Vec::new())?;
     let (initial, affinity) = plan_affinity(process)?;
     let mut steps = Vec::with_capacity(32);
-    if let Some(score) = process.oom_score_adj {
+    let score = process.oom_score_adj;
+    if let Some(score) = score.filter(|_| !entry.joined_user_by_parent) {
         steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
     }
     steps.push(Step::Undumpable);
@@ -73,8 +76,8 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
-        deny_setgroups: false,
-        oom_score_adj: None,
+        map_writers: Default::default(),
+        oom_score_adj: score.filter(|_| entry.joined_user_by_parent),
         net_devices: Vec::new(),
         hooks: HookPlan::default(),
         exec: super::plan_exec(config)?,
@@ -91,6 +94,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
 /// Nothing is made: the process joins what is there.
 fn no_cgroup(id: &str) -> Result<CgroupPlan> {
     Ok(CgroupPlan {
+        unit: None,
         path: CgroupPath::plan(None, id, None)?,
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
@@ -137,6 +141,7 @@ mod tests {
         namespaces: 0x2_0000,
         become_root: false,
         chroot: false,
+        joined_user_by_parent: false,
         placed_late: false,
         no_new_keyring: false,
     };

@@ -20,7 +20,6 @@ use rustix::process::{
 };
 
 use crate::cgroup::Cgroup;
-use crate::config::IdMapping;
 use crate::error::{Error, Result};
 use crate::init::{Scene, run as run_child, wire};
 use crate::plan::step::Step;
@@ -28,7 +27,7 @@ use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
 use crate::sys::settings;
 
-use super::Options;
+use super::{Options, maps, refusal};
 
 /// How long whoever listens on a socket may take to accept, and to read what we send.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
@@ -115,21 +114,31 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
     Ok(())
 }
 
-/// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.
+/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
 pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
-    let join = |kind: &str| plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == kind);
+    let joins = || plan.namespaces.joins.iter().zip(joins);
     let flags = plan.namespaces.clone_flags();
-    let clone = || match join("user") {
+    let clone = || match joins().find(|(join, _)| join.kind == "user") {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
         None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
-            let kinds = plan.namespaces.new_kinds().join(" ");
-            Error::sys("linux.namespaces", format!("clone3(new {kinds}, into the cgroup)"), errno)
+            let kinds = plan.namespaces.new_kinds();
+            let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
+            refusal::explain(Error::sys("linux.namespaces", call, errno), kinds)
         }),
     };
-    let Some((join, fd)) = join("pid") else { return clone() };
-    let item = join_item(join);
-    let written = format!("{:?}", join.path.to_string_lossy());
-    in_namespaces(&item, &written, fd.as_fd(), join.flag, || undumpable(&item, clone))
+    let mut left = Vec::new();
+    let entered = joins().filter(|(join, _)| join.by_parent).try_for_each(|(join, fd)| {
+        let written = format!("{:?}", join.path.to_string_lossy());
+        left.push((join, enter(&join_item(join), &written, join.kind, fd.as_fd(), join.flag)?));
+        Ok(())
+    });
+    let child = entered.and_then(|()| match left.iter().find(|(join, _)| join.kind == "pid") {
+        Some((join, _)) => undumpable(&join_item(join), clone),
+        None => clone(),
+    });
+    let back = left.iter().rev().try_for_each(|(join, own)| leave(&join_item(join), own.as_fd(), join.flag));
+    let child = child?;
+    back.map(|()| child)
 }
 
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.
@@ -152,16 +161,32 @@ pub fn in_namespaces<T>(
     flags: u64,
     clone: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
-    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    let own = enter(item, written, "pid", fd, flags)?;
     let child = clone();
     if flags & libc::CLONE_NEWUSER as u64 != 0 {
         return child;
     }
-    let back = settings::setns(own.as_fd(), libc::CLONE_NEWPID as u64);
+    let back = leave(item, own.as_fd(), libc::CLONE_NEWPID as u64);
     let child = child?;
-    back.map(|()| child).map_err(|errno| Error::sys(item, "setns(own)", errno))
+    back.map(|()| child)
+}
+
+/// Goes into a namespace, and gives the way back.
+fn enter(item: &str, written: &str, kind: &str, fd: BorrowedFd<'_>, flags: u64) -> Result<OwnedFd> {
+    let name = match kind {
+        "pid" => "pid_for_children",
+        "network" => "net",
+        other => other,
+    };
+    let path = format!("/proc/self/ns/{name}");
+    let own = openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))?;
+    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    Ok(own)
+}
+
+fn leave(item: &str, own: BorrowedFd<'_>, flag: u64) -> Result<()> {
+    settings::setns(own, flag).map_err(|errno| Error::sys(item, "setns(own)", errno))
 }
 
 fn join_item(join: &Join) -> String {
@@ -218,33 +243,22 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-/// What the parent does while the child builds its root: id maps, cgroup v1, limits, device filter.
-pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+/// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
+pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
-        write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
-        if plan.deny_setgroups {
-            let path = format!("/proc/{pid}/setgroups");
-            std::fs::write(&path, "deny").map_err(|e| {
-                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                Error::sys("linux.gidMappings", format!("write({path:?}, \"deny\")"), errno)
-            })?;
-        }
-        write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
+        maps::write_maps(pid, maps, plan.map_writers)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
     if let Some(score) = plan.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string()).map_err(|e| {
-            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-            Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
-        })?;
+        write_oom_score(pid.unsigned_abs(), score)?;
     }
+    let inside = plan.cgroup.unit.is_some() || (cgroup.v2().is_some() && !plan.namespaces.joins_user());
+    cgroup.start_unit(pid.unsigned_abs())?;
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;
-    let joins_user = plan.namespaces.joins_user();
-    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
+    cgroup.place(pid.unsigned_abs(), inside)?;
     // The plan decides: a rootless container may have been made without the cgroups it planned.
     if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
@@ -252,14 +266,12 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     Ok(())
 }
 
-/// user_namespaces(7): one write holds all lines.
-pub fn write_map(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
-    let lines: String = maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::write(&path, &lines).map_err(|e| {
+/// proc_pid_oom_score_adj(5); children inherit it.
+pub fn write_oom_score(pid: u32, score: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(|e| {
         let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        let lines = lines.trim_end().replace('\n', ", ");
-        Error::sys(item, format!("write({path:?}, {lines:?})"), errno)
+        Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
     })
 }
 

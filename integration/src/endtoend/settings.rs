@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::case::{Outcome, Stop};
+use crate::case::{Case, Outcome, Stop};
 use crate::options::{self, View};
 use crate::peers;
 
@@ -15,6 +15,7 @@ pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
        xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--kills N] [--seed N]
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N]
+       xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
 #[derive(Clone, Debug)]
@@ -35,6 +36,10 @@ pub struct Settings {
     pub debian: PathBuf,
     /// What makes crun run here, see `peers`.
     pub preload: Option<PathBuf>,
+    /// Where the sandboxed copies write down what the engines did.
+    pub records: PathBuf,
+    /// Where the table of engines and operations goes.
+    pub table: Option<PathBuf>,
     pub filters: Vec<String>,
     pub view: View,
     pub verbose: bool,
@@ -51,6 +56,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
         preload: None,
+        records: PathBuf::new(),
+        table: None,
         filters: Vec::new(),
         view: View::V2,
         verbose: false,
@@ -75,6 +82,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
+            "--table" => settings.table = Some(PathBuf::from(&value)),
             "--filter" => settings.filters.push(value),
             "--cgroup-view" => settings.view = options::parse_view(&value)?,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
@@ -109,8 +117,14 @@ impl Settings {
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
+            "records": self.records,
         })
         .to_string()
+    }
+
+    /// Whether the filters let this case through.
+    pub fn selects(&self, case: &Case) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| case.name.contains(part))
     }
 
     /// The preload library that this runtime needs here.
@@ -134,6 +148,8 @@ impl Settings {
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),
             preload: value["preload"].as_str().map(PathBuf::from),
+            records: Path::new(value["records"].as_str().unwrap_or_default()).into(),
+            table: None,
             filters: Vec::new(),
             view: View::V2,
             verbose: false,

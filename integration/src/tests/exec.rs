@@ -97,7 +97,7 @@ fn surroundings(group: &mut Group) {
         let out = exec_sh(t, &[], "id -u; cat /proc/self/uid_map")?;
         let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
         equal!(lines[0], ["0"], "uid");
-        equal!(lines[1], ["0", "100000", "65536"], "uid_map");
+        equal!(lines[1][..2], ["0", &t.host_id(0).to_string()], "uid_map");
         Ok(())
     });
 }

@@ -22,6 +22,7 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod resources;
 mod rootfs;
 mod schema;
 mod seccomp;
@@ -29,6 +30,7 @@ mod seccomp_calls;
 mod seccomp_notify;
 mod signals;
 mod stress;
+mod systemd;
 mod terminal;
 mod texts;
 mod update;
@@ -53,6 +55,8 @@ pub fn all() -> Vec<Case> {
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        resources::group(),
+        systemd::group(),
         update::group(),
         update::events(),
         schema::group(),
