@@ -14,9 +14,9 @@ help:
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
 	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
-	@echo 'make stress       thousands of runs, and kills at random moments'
+	@echo 'make stress       thousands of runs and execs, and kills at random moments'
 	@echo 'make fuzz         each fuzz target for a minute'
-	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
+	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
 

@@ -33,7 +33,7 @@ part_vm() {
 part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
-part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
+part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
 # Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
 part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }

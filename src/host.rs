@@ -11,6 +11,7 @@ use crate::sys::settings;
 /// The host as the plan sees it. Tests fill in the facts; otherwise each is probed at first use.
 #[derive(Debug, Default)]
 pub struct Host {
+    /// In a test: what can be passed on. Otherwise the kernel is asked for each capability that is named.
     pub capabilities: OnceCell<u64>,
     /// Effective user and group.
     pub ids: OnceCell<(u32, u32)>,
@@ -22,14 +23,15 @@ pub struct Host {
 const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
 
 impl Host {
-    /// The capabilities that the runtime can pass on, one bit each.
+    /// Those of the capabilities `named`, one bit each, that the runtime can pass on.
     #[must_use]
-    pub fn capabilities(&self) -> u64 {
-        *self.capabilities.get_or_init(|| {
-            let permitted = settings::capget().map(|sets| sets.permitted).unwrap_or(0);
-            let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
-            (0..63).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
-        })
+    pub fn capabilities(&self, named: u64) -> u64 {
+        if let Some(all) = self.capabilities.get() {
+            return all & named;
+        }
+        let permitted = named & settings::capget().map(|sets| sets.permitted).unwrap_or(0);
+        let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
+        (0..64).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
     }
 
     /// The caller's effective user and group id.

@@ -77,6 +77,15 @@ pub struct Gate<'p> {
 }
 
 impl Scene<'_> {
+    /// Forgets the fds that a child with this very memory has opened or closed: their numbers
+    /// mean nothing here.
+    pub fn disown(&mut self) {
+        std::mem::forget(self.root.take());
+        std::mem::forget(self.empty_dir.take());
+        self.late.drain(..).for_each(std::mem::forget);
+        self.parent.disown();
+    }
+
     /// The root's handle; ENOENT before there is one cannot happen in a valid plan.
     fn root(&self) -> Outcome<BorrowedFd<'static>> {
         match &self.root {
@@ -110,17 +119,17 @@ impl Trouble {
 }
 
 /// The whole life of the child before the program; returns only to exit with this status.
-pub fn run(mut scene: Scene<'_>) -> i32 {
-    if prepare(&mut scene).is_err() {
+pub fn run(scene: &mut Scene<'_>) -> i32 {
+    if prepare(scene).is_err() {
         return 1;
     }
     let plan = scene.plan;
     let mut started = false;
     for (number, step) in plan.steps.iter().enumerate() {
         let mut trouble = Trouble::new();
-        if let Err(fail) = perform(&mut scene, step, &mut trouble) {
+        if let Err(fail) = perform(scene, step, &mut trouble) {
             let record = Record::failed(number, trouble.index, fail, trouble.detail());
-            return report(&scene, &record, started);
+            return report(scene, &record, started);
         }
         started |= matches!(step, Step::Ready);
     }

@@ -2,6 +2,8 @@
 //!
 //! Pure, as the rest of the plan; shares with `create` everything that a process has of its own.
 
+use xebec_seccomp::Filter;
+
 use crate::cgroup::{CgroupPath, CgroupPlan, DeviceFilter};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -37,12 +39,17 @@ pub struct ExecPlan {
     pub initial: Option<CpuMask>,
 }
 
-/// Plans `exec` of `config.process`, which the request has decided.
-pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>, host: &Host) -> Result<ExecPlan> {
+/// Plans `exec` of `config.process`, which the request has decided. The config's seccomp
+/// profile comes compiled.
+pub fn plan_exec(
+    config: &Config<'_>,
+    seccomp: Option<Filter>,
+    namespaces: &Namespaces,
+    entry: &Entry<'_>,
+    host: &Host,
+) -> Result<ExecPlan> {
     let process = config.process.as_ref().ok_or_else(|| Error::invalid("exec", "there is no process to execute"))?;
     let mut warnings = Vec::new();
-    // What create has warned of already.
-    let seccomp = seccomp::plan_seccomp(config, &mut Vec::new())?;
     let (initial, affinity) = plan_affinity(process)?;
     let mut steps = Vec::with_capacity(32);
     let score = process.oom_score_adj;
@@ -132,7 +139,7 @@ mod tests {
         let config = crate::config::parse_config("c", &text).expect("a config");
         let host = Host::default();
         host.capabilities.set(u64::MAX).expect("unset");
-        let planned = plan_exec(&config, &plan_namespaces(&config).expect("none"), entry, &host).expect("a plan");
+        let planned = plan_exec(&config, None, &plan_namespaces(&config).expect("none"), entry, &host).expect("a plan");
         planned.plan.steps.iter().map(|step| step.act(&planned.plan)).collect()
     }
 

@@ -27,7 +27,7 @@ use crate::host::Host;
 
 pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
-pub use seccomp::Listener;
+pub use seccomp::{Listener, plan_seccomp};
 use step::{MountWhat, Step};
 
 /// Joins namespaces, clones mounts.
@@ -120,7 +120,7 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
     let mut namespaces = namespaces::plan_namespaces(config)?;
-    let privileged = host.capabilities() & CAP_SYS_ADMIN != 0;
+    let privileged = host.capabilities(CAP_SYS_ADMIN) != 0;
     if privileged {
         namespaces.join_before_new_user();
     }
@@ -218,7 +218,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         bundle: &request.bundle,
         namespaces,
         rootless: request.rootless,
-        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities() & CAP_SYS_ADMIN != 0,
+        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN) != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,
@@ -307,7 +307,10 @@ fn process(
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
     steps.push(Step::Umask(process.user.umask));
-    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
+    let grantable = match namespaces.has("user") {
+        true => u64::MAX,
+        false => host.capabilities(identity::named_capabilities(process)),
+    };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {

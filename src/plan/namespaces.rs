@@ -102,7 +102,7 @@ impl Namespaces {
         const CAP_SETGID: u64 = 1 << 6;
         const CAP_SETUID: u64 = 1 << 7;
         let Some(maps) = &self.maps else { return Default::default() };
-        let may = |capability| host.capabilities() & capability != 0;
+        let may = |capability| host.capabilities(capability) != 0;
         let (uid, gid) = host.ids();
         let is_own = |list: &[IdMapping], own| matches!(list, [map] if map.size == 1 && map.host_id == own);
         let for_uids = if may(CAP_SETUID) || is_own(&maps.uid, uid) { MapWriter::Direct } else { MapWriter::Helper };

@@ -269,7 +269,7 @@ fn build(
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, cgroup.v2(), scene)?);
     drop((theirs, fifos));
-    container.note_creating(&Init::of(made.pid)?)?;
+    container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {

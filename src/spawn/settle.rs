@@ -115,12 +115,17 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 }
 
 /// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
+pub fn clone_child(
+    plan: &Plan,
+    joins: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    mut scene: Scene<'_>,
+) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
     let flags = plan.namespaces.clone_flags();
     let clone = || match joins().find(|(join, _)| join.kind == "user") {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
-        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
+        None => process::clone3(flags, cgroup, || run_child(&mut scene)).map_err(|errno| {
             let kinds = plan.namespaces.new_kinds();
             let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
             refusal::explain(Error::sys("linux.namespaces", call, errno), kinds)
@@ -151,7 +156,7 @@ pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T>
     child
 }
 
-/// Calls `clone` with the PID namespace for children that `fd` has, and goes back.
+/// Calls `clone` with the PID namespace for children that `fd` has, and goes back to our own.
 ///
 /// A user namespace among the `flags` has no way back: this process stays in both.
 pub fn in_namespaces<T>(
@@ -173,16 +178,22 @@ pub fn in_namespaces<T>(
 
 /// Goes into a namespace, and gives the way back.
 fn enter(item: &str, written: &str, kind: &str, fd: BorrowedFd<'_>, flags: u64) -> Result<OwnedFd> {
+    let own = own_namespace(item, kind)?;
+    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    Ok(own)
+}
+
+/// The namespace of this kind that this process is in. The one of its PIDs stays its own whatever it
+/// joins, so that a pidfd, which takes no path through /proc, leads back to it.
+fn own_namespace(item: &str, kind: &str) -> Result<OwnedFd> {
     let name = match kind {
-        "pid" => "pid_for_children",
+        "pid" => return process::pidfd_open_self().map_err(|errno| Error::sys(item, "pidfd_open(own)", errno)),
         "network" => "net",
         other => other,
     };
     let path = format!("/proc/self/ns/{name}");
-    let own = openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))?;
-    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
-    Ok(own)
+    openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))
 }
 
 fn leave(item: &str, own: BorrowedFd<'_>, flag: u64) -> Result<()> {
@@ -198,7 +209,7 @@ fn join_item(join: &Join) -> String {
 /// setns(2) into a user namespace has no way back, so a process in between does
 /// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
 /// cloned into the cgroup: whoever is only root in there may not write to it.
-fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene<'_>) -> Result<Child> {
+fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, mut scene: Scene<'_>) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
     let (read, write) =
@@ -207,7 +218,7 @@ fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene
         let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .and_then(|()| settings::setns(namespace, join.flag))
             .and_then(|()| become_root())
-            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
+            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(&mut scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
             Err(errno) => (0, errno.raw_os_error()),

@@ -1,6 +1,6 @@
 //! Calls that set one property of the calling process.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -147,6 +147,28 @@ pub fn ns_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
         libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */)
     })?;
     Ok(kind as u64)
+}
+
+/// The inode number of the namespace of one kind (`CLONE_NEW*`) that the process behind
+/// `pidfd` is in; ENOTTY or EINVAL before kernel 6.11.
+pub fn namespace_inode(pidfd: BorrowedFd<'_>, kind: u64) -> Result<u64, Errno> {
+    // _IO(PIDFS_IOCTL_MAGIC, n) of linux/pidfd.h.
+    let request: libc::c_ulong = match kind as i32 {
+        libc::CLONE_NEWCGROUP => 0xff01,
+        libc::CLONE_NEWIPC => 0xff02,
+        libc::CLONE_NEWNS => 0xff03,
+        libc::CLONE_NEWNET => 0xff04,
+        libc::CLONE_NEWPID => 0xff05,
+        0x80 /* CLONE_NEWTIME */ => 0xff07,
+        libc::CLONE_NEWUSER => 0xff09,
+        libc::CLONE_NEWUTS => 0xff0a,
+        _ => return Err(Errno::INVAL),
+    };
+    // SAFETY: these requests take no argument.
+    let fd = check(unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) })?;
+    // SAFETY: the kernel has just given us this fd (close-on-exec), and nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Ok(rustix::fs::fstat(&namespace)?.st_ino)
 }
 
 /// setns(2) into the namespace(s) of `fd`; `kind` is the expected `CLONE_NEW*`.

@@ -6,6 +6,7 @@ mod engines;
 mod figures;
 mod kills;
 mod payload;
+mod probes;
 mod profile;
 mod servers;
 mod settings;

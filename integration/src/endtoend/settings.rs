@@ -13,8 +13,8 @@ use crate::peers;
 pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
-       xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--kills N] [--seed N]
-       xebec-integration figures --runtime [NAME=]PATH… [--rounds N]
+       xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--execs N] [--kills N] [--seed N]
+       xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
@@ -26,6 +26,10 @@ pub struct Settings {
     pub runs: u64,
     /// How many rounds of [`super::stress::AT_ONCE`] `run`s at once.
     pub parallel: u64,
+    /// How many `exec`s into one container.
+    pub execs: u64,
+    /// How long each runtime is probed.
+    pub seconds: u64,
     /// How many kills of each kind.
     pub kills: u64,
     /// How many interleaved measurements of each figure.
@@ -51,6 +55,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         runtimes: Vec::new(),
         runs: 2000,
         parallel: 200,
+        execs: 10_000,
+        seconds: 10,
         kills: 50,
         rounds: 300,
         seed: clock_seed(),
@@ -78,6 +84,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--runtime" => settings.runtimes.push(runtime(&value)?),
             "--runs" => settings.runs = number()?,
             "--parallel" => settings.parallel = number()?,
+            "--execs" => settings.execs = number()?,
+            "--seconds" => settings.seconds = number()?,
             "--kills" => settings.kills = number()?,
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
@@ -116,6 +124,7 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
+            "execs": self.execs, "seconds": self.seconds,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
             "records": self.records,
         })
@@ -143,6 +152,8 @@ impl Settings {
             runtimes: runtimes.filter_map(|pair| Some((pair[0].as_str()?.into(), pair[1].as_str()?.into()))).collect(),
             runs: number("runs"),
             parallel: number("parallel"),
+            execs: number("execs"),
+            seconds: number("seconds"),
             kills: number("kills"),
             rounds: number("rounds"),
             seed: number("seed"),

@@ -1,6 +1,7 @@
 //! The cases, one file a group. A test asserts what its cited clause says and nothing more:
 //! wording, state file layout and timing belong to each runtime.
 
+mod callers;
 mod cgroups;
 mod cgroups_v1;
 mod cli;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Case> {
         hook_failures::group(),
         exec::group(),
         exec_options::group(),
+        callers::group(),
         cli::group(),
         texts::group(),
         errors::group(),
