@@ -5,6 +5,8 @@
 //!
 //! Pure: the caller passes the ids in.
 
+pub mod seccomp;
+
 use std::collections::HashSet;
 
 use oci_spec::runtime::{
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::OCI_VERSION;
+use crate::error::Result;
 
 /// One of the mounts: destination, type, source, options (separated by blanks).
 type MountLine = (&'static str, &'static str, &'static str, &'static str);
@@ -54,8 +57,30 @@ const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/s
 /// effective user and group id of the caller who will own the container.
 #[must_use]
 pub fn default_config(rootless: Option<(u32, u32)>) -> String {
+    written(default_value(rootless))
+}
+
+/// The default config with a filter of system calls: [`seccomp::default_profile`] for its
+/// capabilities, with system calls and groups allowed and denied beside.
+///
+/// # Errors
+/// `allow` or `deny` names what nobody knows.
+pub fn config_with_seccomp(rootless: Option<(u32, u32)>, allow: &[String], deny: &[String]) -> Result<String> {
+    let mut value = default_value(rootless);
+    let caps = value["process"]["capabilities"]["bounding"].as_array().into_iter().flatten();
+    let caps: Vec<String> = caps.filter_map(Value::as_str).map(str::to_owned).collect();
+    let wish = seccomp::Wish { native: xebec_seccomp::Arch::native(), caps: &caps, allow, deny };
+    value["linux"]["seccomp"] = seccomp::default_profile(&wish)?;
+    Ok(written(value))
+}
+
+fn default_value(rootless: Option<(u32, u32)>) -> Value {
     let mut value = serde_json::to_value(default_spec(rootless)).unwrap_or_default();
     sort_capabilities(&mut value);
+    value
+}
+
+fn written(mut value: Value) -> String {
     let mut take = |name: &str| value.get_mut(name).map(Value::take).unwrap_or_default();
     let document = Document {
         oci_version: take("ociVersion"),

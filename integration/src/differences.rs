@@ -49,24 +49,17 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         modes: &[Mode::UserNamespace, Mode::User],
         why: "Opening /dev/stdout opens the caller's file anew, with the rights of the container's user.",
-        tests: &[
-            "devices.dev_stdout_is_writable",
-        ],
+        tests: &["devices.dev_stdout_is_writable"],
     },
     Difference {
         modes: &[Mode::UserNamespace, Mode::User],
         why: "Only ids that the mappings name exist in a user namespace.",
-        tests: &[
-            "process.uid_4000000000_and_gid_4000000001_are_applied",
-            "process.additional_gids_are_applied",
-        ],
+        tests: &["process.uid_4000000000_and_gid_4000000001_are_applied", "process.additional_gids_are_applied"],
     },
     Difference {
         modes: &[Mode::UserNamespace, Mode::User],
         why: "The root of a user namespace has every capability there, also those that the caller lacks.",
-        tests: &[
-            "privileges.a_capability_that_the_caller_lacks_is_only_a_warning",
-        ],
+        tests: &["privileges.a_capability_that_the_caller_lacks_is_only_a_warning"],
     },
     Difference {
         modes: &[Mode::UserNamespace, Mode::User],
@@ -81,9 +74,7 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         modes: &[Mode::UserNamespace, Mode::User],
         why: "The sysctl kernel.domainname belongs to the host's root; domainname in config.json sets the same.",
-        tests: &[
-            "kernel.kernel.domainname_is_set",
-        ],
+        tests: &["kernel.kernel.domainname_is_set"],
     },
     Difference {
         modes: &[Mode::UserNamespace],
@@ -97,9 +88,7 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         modes: &[Mode::UserNamespace],
         why: "idmap without mappings takes those of the container's user namespace (config.md allows it).",
-        tests: &[
-            "mount_refusals.idmap_without_any_mapping_is_refused",
-        ],
+        tests: &["mount_refusals.idmap_without_any_mapping_is_refused"],
     },
     Difference {
         modes: &[Mode::UserNamespace],
@@ -158,23 +147,17 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         modes: &[Mode::User],
         why: "Mapping the ids of a mount takes CAP_SYS_ADMIN where its file system was mounted.",
-        tests: &[
-            "mount_refusals.an_idmapped_bind_shows_mapped_owners",
-        ],
+        tests: &["mount_refusals.an_idmapped_bind_shows_mapped_owners"],
     },
     Difference {
         modes: &[Mode::User],
         why: "A container that waits for its start is undumpable, and its namespaces in /proc are closed to other processes of the user.",
-        tests: &[
-            "hooks.create_runtime_can_configure_the_network_namespace",
-        ],
+        tests: &["hooks.create_runtime_can_configure_the_network_namespace"],
     },
     Difference {
         modes: &[Mode::User],
         why: "A controller that was not delegated cannot be switched on later.",
-        tests: &[
-            "update.a_huge_page_limit_is_changed",
-        ],
+        tests: &["update.a_huge_page_limit_is_changed"],
     },
 ];
 

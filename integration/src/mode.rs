@@ -50,7 +50,8 @@ impl Mode {
 
     /// uidMappings and gidMappings of a container's user namespace.
     pub fn maps(self) -> Value {
-        let entry = |inside: u32, size: u32| json!({"containerID": inside, "hostID": self.host_id(inside), "size": size});
+        let entry =
+            |inside: u32, size: u32| json!({"containerID": inside, "hostID": self.host_id(inside), "size": size});
         match self {
             Mode::User => json!([entry(0, 1), entry(1, SUBORDINATE_COUNT)]),
             _ => json!([entry(0, SUBORDINATE_COUNT)]),

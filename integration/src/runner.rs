@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::case::Case;
 use crate::differences;
 use crate::leftovers;
-use crate::options::{Options, Tested, View};
 use crate::mode::Mode;
+use crate::options::{Options, Tested, View};
 use crate::peers;
 use crate::sandbox::{self, Order};
 

@@ -29,6 +29,19 @@ pub enum Action {
     Allow,
 }
 
+/// The actions of the spec by name; those with an errno carry the default one.
+const WORDS: [(&str, Action); 9] = [
+    ("SCMP_ACT_ALLOW", Action::Allow),
+    ("SCMP_ACT_ERRNO", Action::Errno(DEFAULT_ERRNO)),
+    ("SCMP_ACT_KILL", Action::KillThread),
+    ("SCMP_ACT_KILL_PROCESS", Action::KillProcess),
+    ("SCMP_ACT_KILL_THREAD", Action::KillThread),
+    ("SCMP_ACT_LOG", Action::Log),
+    ("SCMP_ACT_NOTIFY", Action::Notify),
+    ("SCMP_ACT_TRACE", Action::Trace(DEFAULT_ERRNO)),
+    ("SCMP_ACT_TRAP", Action::Trap),
+];
+
 /// Why a word and an errno make no action.
 pub(crate) enum Fault {
     Unknown,
@@ -39,20 +52,20 @@ pub(crate) enum Fault {
 impl Action {
     /// The action of a spec name and its errno.
     pub(crate) fn parse(name: &str, errno: Option<u64>) -> Result<Action, Fault> {
-        let plain = match name {
-            "SCMP_ACT_ALLOW" => Action::Allow,
-            "SCMP_ACT_ERRNO" => return with_errno(errno, Action::Errno),
-            "SCMP_ACT_TRACE" => return with_errno(errno, Action::Trace),
-            "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
-            "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
-            "SCMP_ACT_TRAP" => Action::Trap,
-            "SCMP_ACT_LOG" => Action::Log,
-            "SCMP_ACT_NOTIFY" => Action::Notify,
-            _ => return Err(Fault::Unknown),
-        };
-        // "When the action doesn't support an errno, the runtime MUST print
-        // and error and fail."
-        if errno.is_some() { Err(Fault::ErrnoWithout) } else { Ok(plain) }
+        let word = WORDS.iter().find(|word| word.0 == name).ok_or(Fault::Unknown)?;
+        match word.1 {
+            Action::Errno(_) => with_errno(errno, Action::Errno),
+            Action::Trace(_) => with_errno(errno, Action::Trace),
+            // "When the action doesn't support an errno, the runtime MUST print
+            // and error and fail."
+            _ if errno.is_some() => Err(Fault::ErrnoWithout),
+            plain => Ok(plain),
+        }
+    }
+
+    /// The names of all actions, as the spec writes them: `SCMP_ACT_*`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        WORDS.iter().map(|word| word.0)
     }
 
     /// The value a filter returns for it (uapi/linux/seccomp.h).

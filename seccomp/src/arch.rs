@@ -150,6 +150,13 @@ impl Arch {
         self.row().2
     }
 
+    /// The ABI of a call, by its `AUDIT_ARCH_*` value and its number: x86_64 and
+    /// x32 share the former.
+    pub fn of_call(audit: u32, number: u32) -> Option<Arch> {
+        let x32 = audit == Arch::X32.audit() && number & X32_BIT != 0;
+        if x32 { Some(Arch::X32) } else { Arch::ALL.into_iter().find(|arch| arch.audit() == audit) }
+    }
+
     pub(crate) fn column(self) -> usize {
         self.row().3
     }
@@ -196,6 +203,14 @@ mod tests {
             assert_eq!(arch.row().0, arch);
             assert_eq!(Arch::from_spec_name(arch.spec_name()), Some(arch));
         }
+    }
+
+    #[test]
+    fn a_call_tells_its_abi_by_audit_value_and_number() {
+        for arch in Arch::ALL {
+            assert_eq!(Arch::of_call(arch.audit(), arch.base()), Some(arch));
+        }
+        assert_eq!(Arch::of_call(7, 0), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::bpf::{self, Call};
 use crate::filter::{Error, Options, compile};
 use crate::profile::{Profile, Rule};
 use crate::table;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A call two profiles answer differently.
@@ -32,7 +32,7 @@ impl fmt::Display for Difference {
         let abi = self.arch.spec_name().trim_start_matches("SCMP_ARCH_");
         write!(f, "{abi} {} ", self.name.unwrap_or("(unnamed calls)"))?;
         if let Some(args) = &self.args {
-            write!(f, "{args:#x?} ")?;
+            write!(f, "{args:x?} ")?;
         }
         write!(f, "{} -> {}", self.first, self.second)
     }
@@ -57,22 +57,24 @@ pub fn diff(first: &Profile<'_>, second: &Profile<'_>, options: &Options) -> Res
         for (name, number) in calls(arch) {
             let rules = rules_of(&[first, second], name);
             let tuples = tuples(&rules);
-            let mut answers = BTreeSet::new();
-            for args in &tuples {
-                let call = Call::new(arch, number, *args);
-                let [one, two] = programs.each_ref().map(|program| bpf::execute(program, &call, big_endian).value);
-                if one == two || !answers.insert((one, two)) {
-                    continue;
-                }
-                found.push(Difference {
-                    arch,
-                    name,
-                    number,
-                    args: (tuples.len() > 1).then_some(*args),
-                    first: Action::from_value(one),
-                    second: Action::from_value(two),
-                });
+            // Each pair of answers with the first arguments that show it.
+            let mut answers = BTreeMap::new();
+            for args in tuples {
+                let call = Call::new(arch, number, args);
+                let pair = programs.each_ref().map(|program| bpf::execute(program, &call, big_endian).value);
+                answers.entry(pair).or_insert(args);
             }
+            let depends = answers.len() > 1;
+            let mut differing: Vec<_> = answers.into_iter().filter(|(pair, _)| pair[0] != pair[1]).collect();
+            differing.sort_unstable_by_key(|(_, args)| *args);
+            found.extend(differing.into_iter().map(|(pair, args)| Difference {
+                arch,
+                name,
+                number,
+                args: depends.then_some(args),
+                first: Action::from_value(pair[0]),
+                second: Action::from_value(pair[1]),
+            }));
         }
     }
     Ok(found)

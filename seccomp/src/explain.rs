@@ -29,6 +29,19 @@ pub enum Reason {
     },
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Rule(pointer) => write!(f, "rule {pointer}"),
+            Reason::Default => f.write_str("no rule matches, defaultAction"),
+            Reason::BadArch => f.write_str("architecture not in the profile"),
+            Reason::NewerThanProfile { largest } => {
+                write!(f, "newer than the profile, whose last call is {largest}")
+            }
+        }
+    }
+}
+
 /// The answer to one call, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -43,15 +56,7 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.action)?;
-        match &self.reason {
-            Reason::Rule(pointer) => write!(f, "rule {pointer}"),
-            Reason::Default => f.write_str("no rule matches, defaultAction"),
-            Reason::BadArch => f.write_str("architecture not in the profile"),
-            Reason::NewerThanProfile { largest } => {
-                write!(f, "newer than the profile, whose last call is {largest}")
-            }
-        }?;
+        write!(f, "{}: {}", self.action, self.reason)?;
         for (pointer, why) in &self.passed_over {
             write!(f, "\n  {pointer}: {why}")?;
         }

@@ -36,6 +36,7 @@
 //! | [`compile`] | to a [`Filter`]; pure |
 //! | [`load`] | a filter into the kernel: one seccomp(2), no allocation, never no_new_privs |
 //! | [`explain`], [`diff`], [`show`] | which rule decides a call, what two profiles treat differently, the decisions as text |
+//! | [`notify`] | what an agent of `SCMP_ACT_NOTIFY` needs to watch calls |
 //! | [`bpf`] | the kernel's verifier, an interpreter and a disassembler for any seccomp program |
 //!
 //! Decisions are those of libseccomp 2.5.4 driven by runc, ENOSYS answers for
@@ -58,9 +59,11 @@ mod diff;
 mod emit;
 mod explain;
 mod filter;
+mod groups;
 mod hash;
 mod load;
 mod mux;
+pub mod notify;
 mod order;
 mod parse;
 mod profile;
@@ -77,8 +80,9 @@ pub use arch::Arch;
 pub use diff::{Difference, diff};
 pub use explain::{Explanation, Reason, explain};
 pub use filter::{Error, Filter, Options, Warning, compile};
+pub use groups::groups;
 pub use load::{Errno, load};
-pub use parse::Finding;
+pub use parse::{Finding, flag_names, operator_names};
 pub use profile::{Arg, Profile, Rule, Text};
 pub use show::show;
 pub use table::{syscall_name, syscall_number, syscalls};

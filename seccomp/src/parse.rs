@@ -75,6 +75,35 @@ pub(crate) const FLAG_NEW_LISTENER: u32 = 1 << 3;
 pub(crate) const FLAG_TSYNC_ESRCH: u32 = 1 << 4;
 pub(crate) const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
+/// The operators of the spec by name.
+const OPERATORS: [(&str, Op); 7] = [
+    ("SCMP_CMP_EQ", Op::Eq),
+    ("SCMP_CMP_GE", Op::Ge),
+    ("SCMP_CMP_GT", Op::Gt),
+    ("SCMP_CMP_LE", Op::Le),
+    ("SCMP_CMP_LT", Op::Lt),
+    ("SCMP_CMP_MASKED_EQ", Op::MaskedEq),
+    ("SCMP_CMP_NE", Op::Ne),
+];
+
+/// The flags of the spec by name.
+const FLAGS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_LOG", FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_TSYNC", FLAG_TSYNC),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FLAG_WAIT_KILLABLE_RECV),
+];
+
+/// The names of all operators, as the spec writes them: `SCMP_CMP_*`.
+pub fn operator_names() -> impl Iterator<Item = &'static str> {
+    OPERATORS.iter().map(|word| word.0)
+}
+
+/// The names of all flags, as the spec writes them: `SECCOMP_FILTER_FLAG_*`.
+pub fn flag_names() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|word| word.0)
+}
+
 const ACTIONS: &str = "one of SCMP_ACT_KILL, _KILL_PROCESS, _KILL_THREAD, _TRAP, _ERRNO, _TRACE, \
                        _ALLOW, _LOG, _NOTIFY";
 
@@ -147,22 +176,16 @@ fn parse_archs(profile: &Profile<'_>, parsed: &mut Parsed, findings: &mut Vec<Fi
 fn parse_flags(flags: &[Text<'_>], findings: &mut Vec<Finding>) -> u32 {
     let mut bits = 0;
     for (index, flag) in flags.iter().enumerate() {
-        bits |= match &**flag {
-            "SECCOMP_FILTER_FLAG_TSYNC" => FLAG_TSYNC,
-            "SECCOMP_FILTER_FLAG_LOG" => FLAG_LOG,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => FLAG_SPEC_ALLOW,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => FLAG_WAIT_KILLABLE_RECV,
-            _ => {
-                findings.push(Finding {
-                    pointer: format!("/flags/{index}"),
-                    expected: "SECCOMP_FILTER_FLAG_TSYNC, _LOG, _SPEC_ALLOW or \
-                               _WAIT_KILLABLE_RECV"
-                        .to_owned(),
-                    found: quoted(flag),
-                });
-                0
-            }
-        };
+        match FLAGS.iter().find(|word| word.0 == &**flag) {
+            Some(word) => bits |= word.1,
+            None => findings.push(Finding {
+                pointer: format!("/flags/{index}"),
+                expected: "SECCOMP_FILTER_FLAG_TSYNC, _LOG, _SPEC_ALLOW or \
+                           _WAIT_KILLABLE_RECV"
+                    .to_owned(),
+                found: quoted(flag),
+            }),
+        }
     }
     bits
 }
@@ -214,16 +237,7 @@ fn parse_arg(arg: &Arg<'_>, findings: &mut Vec<Finding>, place: impl Fn(&str) ->
             found: "nothing".to_owned(),
         });
     }
-    let op = match arg.op.as_deref() {
-        Some("SCMP_CMP_EQ") => Some(Op::Eq),
-        Some("SCMP_CMP_NE") => Some(Op::Ne),
-        Some("SCMP_CMP_LT") => Some(Op::Lt),
-        Some("SCMP_CMP_LE") => Some(Op::Le),
-        Some("SCMP_CMP_GE") => Some(Op::Ge),
-        Some("SCMP_CMP_GT") => Some(Op::Gt),
-        Some("SCMP_CMP_MASKED_EQ") => Some(Op::MaskedEq),
-        _ => None,
-    };
+    let op = arg.op.as_deref().and_then(|name| OPERATORS.iter().find(|word| word.0 == name)).map(|word| word.1);
     if op.is_none() {
         findings.push(Finding {
             pointer: place("op"),
@@ -270,4 +284,36 @@ fn quoted(text: &str) -> String {
 
 fn shown(number: Option<u64>) -> String {
     number.map_or("nothing".to_owned(), |n| n.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(action: &str, op: &str, flag: &str) -> usize {
+        let profile = Profile {
+            default_action: Some("SCMP_ACT_ALLOW".into()),
+            flags: Some(vec![flag.into()]),
+            syscalls: vec![Rule {
+                names: vec!["read".into()],
+                action: Some(action.into()),
+                args: vec![Arg { index: Some(0), value: Some(1), value_two: None, op: Some(op.into()) }],
+                ..Rule::default()
+            }],
+            ..Profile::default()
+        };
+        profile.check().len()
+    }
+
+    #[test]
+    fn every_listed_word_is_taken_and_no_other() {
+        for action in Action::names() {
+            for op in operator_names() {
+                for flag in flag_names() {
+                    assert_eq!(faults(action, op, flag), 0, "{action} {op} {flag}");
+                }
+            }
+        }
+        assert_eq!(faults("SCMP_ACT_NONE", "SCMP_CMP_NONE", "SECCOMP_FILTER_FLAG_NONE"), 3);
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::seccomp::args::Seccomp;
 use super::value;
 
 /// A whole command line.
@@ -33,6 +34,7 @@ pub enum Command {
     Resume(One),
     Update(Box<Update>),
     Events(Events),
+    Seccomp(Box<Seccomp>),
     Spec(Spec),
     Features(NoArgs),
     Plan(Plan),
@@ -59,6 +61,7 @@ impl Command {
             Command::Resume(_) => "resume",
             Command::Update(_) => "update",
             Command::Events(_) => "events",
+            Command::Seccomp(_) => "seccomp",
             Command::Spec(_) => "spec",
             Command::Features(_) => "features",
             Command::Plan(_) => "plan",
@@ -432,6 +435,21 @@ pub struct Spec {
     /// File that gets the config, - for stdout
     #[arg(short, long, value_name = "FILE", value_parser = value::path())]
     pub file: Option<PathBuf>,
+    /// Filter system calls: `default` is like the engines' default profile
+    #[arg(long, value_name = "PROFILE")]
+    pub seccomp: Option<SpecSeccomp>,
+    /// Allow a system call or a group such as @keyring too; may be repeated
+    #[arg(long, value_name = "NAME", requires = "seccomp")]
+    pub seccomp_allow: Vec<String>,
+    /// Do not allow a system call or a group; stronger than --seccomp-allow; may be repeated
+    #[arg(long, value_name = "NAME", requires = "seccomp")]
+    pub seccomp_deny: Vec<String>,
+}
+
+/// The profiles that `spec` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SpecSeccomp {
+    Default,
 }
 
 /// Form of a plan.

@@ -11,6 +11,7 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches};
 
 use super::args::{self, Command, Global, Invocation};
 use super::leading::Leading;
+use super::seccomp::args::Seccomp;
 use super::value;
 
 /// What came of a command line.
@@ -41,7 +42,7 @@ const fn verb<T: Args>(
     Verb { name, about, hidden: false, describe: T::augment_args, read }
 }
 
-const VERBS: [Verb; 18] = [
+const VERBS: [Verb; 19] = [
     verb::<args::Create>("create", "Make a container from a bundle; `start` lets its program run", |m| {
         args::Create::from_arg_matches(m).map(Command::Create)
     }),
@@ -76,6 +77,9 @@ const VERBS: [Verb; 18] = [
     }),
     verb::<args::Events>("events", "Print a container's resource use and out-of-memory events", |m| {
         args::Events::from_arg_matches(m).map(Command::Events)
+    }),
+    verb::<Seccomp>("seccomp", "Look into seccomp profiles", |m| {
+        Seccomp::from_arg_matches(m).map(|seccomp| Command::Seccomp(Box::new(seccomp)))
     }),
     verb::<args::Spec>("spec", "Write a config.json to start from", |m| {
         args::Spec::from_arg_matches(m).map(Command::Spec)
@@ -126,9 +130,9 @@ fn stub(verb: &Verb) -> clap::Command {
 /// The words after the program's name, understood.
 pub fn parse(words: &[OsString], leading: &Leading) -> Parsed {
     let asked = leading.verb.and_then(|at| words[at].to_str());
-    let mut tree = VERBS.iter().fold(root(), |root, verb| {
-        root.subcommand(if Some(verb.name) == asked { as_go(in_full(verb)) } else { stub(verb) })
-    });
+    let mut tree = VERBS
+        .iter()
+        .fold(root(), |root, verb| root.subcommand(if Some(verb.name) == asked { in_full(verb) } else { stub(verb) }));
     tree = as_go(tree).subcommand_required(false).no_binary_name(true);
     match tree.try_get_matches_from(one_dash(words, leading)) {
         Ok(matches) => read(&matches, words),
@@ -157,7 +161,7 @@ fn read(matches: &ArgMatches, words: &[OsString]) -> Parsed {
 /// Reads flags as Go's flag package does, which callers are written for: `--flag=false`
 /// is a flag too, and an option's value may begin with a dash.
 fn as_go(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| match arg.get_action() {
+    let command = command.mut_args(|arg| match arg.get_action() {
         ArgAction::SetTrue => arg
             .action(ArgAction::Set)
             .num_args(0..=1)
@@ -167,7 +171,8 @@ fn as_go(command: clap::Command) -> clap::Command {
             .value_parser(value::boolean),
         ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
-    })
+    });
+    command.mut_subcommands(|verb| as_go(verb.args_override_self(true).arg_required_else_help(false)))
 }
 
 /// go-runc says `-no-subreaper`, with one dash.
@@ -191,9 +196,15 @@ fn help(asked: Option<&str>, words: &[OsString]) -> String {
     };
     let mut tree = describe();
     tree.build();
-    match topic.and_then(|name| tree.find_subcommand_mut(name)) {
-        Some(verb) => verb.render_help().to_string(),
-        None => tree.render_help().to_string(),
+    let Some(verb) = topic.and_then(|name| tree.find_subcommand_mut(name)) else {
+        return tree.render_help().to_string();
+    };
+    // `seccomp show --help`: the verb below the verb.
+    let is_below = |word: &&str| *word != "help" && verb.find_subcommand(word).is_some();
+    let below = words.iter().filter_map(|word| word.to_str()).find(is_below);
+    match below.and_then(|name| verb.find_subcommand_mut(name)) {
+        Some(below) => below.render_help().to_string(),
+        None => verb.render_help().to_string(),
     }
 }
 

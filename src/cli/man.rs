@@ -9,12 +9,19 @@ use super::{full, io_error};
 
 pub fn run(args: &Man) -> Result<u8> {
     let program = full::describe();
-    for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let (page, usage) = (format!("xebec-{}", verb.get_name()), format!("xebec {}", verb.get_name()));
-        write_page(&args.dir, verb.clone().name(page).bin_name(usage))?;
-    }
+    write_verbs(&args.dir, &program, "xebec")?;
     write_page(&args.dir, program)?;
     Ok(0)
+}
+
+/// A page for each verb of `program`, and for the verbs below it.
+fn write_verbs(dir: &Path, program: &clap::Command, usage: &str) -> Result<()> {
+    for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let usage = format!("{usage} {}", verb.get_name());
+        write_verbs(dir, verb, &usage)?;
+        write_page(dir, verb.clone().name(usage.replace(' ', "-")).bin_name(usage))?;
+    }
+    Ok(())
 }
 
 fn write_page(dir: &Path, command: clap::Command) -> Result<()> {

@@ -20,6 +20,7 @@ mod pause;
 mod plan;
 mod ps;
 mod run;
+mod seccomp;
 mod settings;
 mod spec;
 mod start;
@@ -83,6 +84,7 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Resume(args) => pause::resume(global, &args),
         Command::Update(args) => update::run(global, log, &args),
         Command::Events(args) => events::run(global, log, &args),
+        Command::Seccomp(args) => seccomp::run(global, log, &args),
         Command::Spec(args) => spec::run(&args),
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),

@@ -7,12 +7,15 @@ use std::path::Path;
 use rustix::process::{getegid, geteuid};
 use xebec::{Error, Result, spec};
 
-use super::args::Spec;
+use super::args::{Spec, SpecSeccomp};
 use super::{io_error, print};
 
 pub fn run(args: &Spec) -> Result<u8> {
     let ids = args.rootless.then(|| (geteuid().as_raw(), getegid().as_raw()));
-    let text = spec::default_config(ids);
+    let text = match args.seccomp {
+        Some(SpecSeccomp::Default) => spec::config_with_seccomp(ids, &args.seccomp_allow, &args.seccomp_deny)?,
+        None => spec::default_config(ids),
+    };
     match &args.file {
         Some(file) if file.as_os_str() == "-" => return print(&text),
         Some(file) => write(&args.bundle.as_deref().unwrap_or("".as_ref()).join(file), &text)?,

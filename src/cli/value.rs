@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use xebec::config::words;
+use xebec_seccomp::Arch;
+
 use super::args::{LogTarget, Rootless, User};
 
 /// clap's reader of a path that is not empty.
@@ -61,6 +64,29 @@ where
 {
     clap::builder::StringValueParser::new()
         .try_map(|word| word.parse::<T>().map_err(|error| format!("{error}: expected a whole number")))
+}
+
+/// A number of 64 bits, in decimal or hexadecimal; a negative one as C passes it.
+pub fn word(word: &str) -> Result<u64, String> {
+    let parsed = match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok().or_else(|| word.parse::<i64>().ok().map(i64::cast_unsigned)),
+    };
+    parsed.ok_or_else(|| "expected a number of 64 bits, decimal or 0x".into())
+}
+
+/// An architecture: `x86_64` or `SCMP_ARCH_X86_64`, in either case.
+pub fn arch(word: &str) -> Result<Arch, String> {
+    let upper = word.to_ascii_uppercase();
+    let name = format!("SCMP_ARCH_{}", upper.trim_start_matches("SCMP_ARCH_"));
+    Arch::from_spec_name(&name).ok_or_else(|| "no architecture of this name has a system call table".into())
+}
+
+/// A capability, with or without CAP_, in either case.
+pub fn capability(word: &str) -> Result<String, String> {
+    let upper = word.to_ascii_uppercase();
+    let name = format!("CAP_{}", upper.trim_start_matches("CAP_"));
+    words::capability(&name).map(|_| name).ok_or_else(|| "no such capability".into())
 }
 
 /// A user or group id; the last 32-bit value is no id but the kernel's "leave it".
@@ -264,6 +290,27 @@ mod tests {
         for word in ["", "0s", "5", "s", "5 s", "-1s", "5x", "1e9s"] {
             assert!(interval(word).is_err(), "{word:?}");
         }
+    }
+
+    #[test]
+    fn words_of_64_bits_are_decimal_hexadecimal_or_negative() {
+        assert_eq!(word("0x20"), Ok(32));
+        assert_eq!(word("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(word("-1"), Ok(u64::MAX));
+        for text in ["", "0x", "x", "18446744073709551616", "1.5"] {
+            assert!(word(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn architectures_and_capabilities_are_known_with_and_without_their_prefix() {
+        for text in ["x86_64", "X86_64", "SCMP_ARCH_X86_64", "scmp_arch_x86_64"] {
+            assert_eq!(arch(text), Ok(Arch::X86_64));
+        }
+        assert!(arch("pdp11").is_err());
+        assert_eq!(capability("sys_admin"), Ok("CAP_SYS_ADMIN".to_owned()));
+        assert_eq!(capability("CAP_CHOWN"), Ok("CAP_CHOWN".to_owned()));
+        assert!(capability("CAP_NONE").is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod types;
 pub mod words;
 
 pub use bundle::Bundle;
-pub(crate) use bundle::read_text;
+pub use bundle::read_text;
 pub use check::check;
 pub use finding::{Finding, Findings, Warning};
 pub use text::Text;
@@ -60,6 +60,14 @@ pub fn parse_process<'a>(name: &str, text: &'a str) -> Result<Process<'a>> {
 /// As [`parse_config`].
 pub fn parse_resources<'a>(name: &str, text: &'a str) -> Result<Resources<'a>> {
     parse(name, text, &shape::RESOURCES)
+}
+
+/// Reads a profile of its own file: the object that config.json has at `linux.seccomp`.
+///
+/// # Errors
+/// As [`parse_config`].
+pub fn parse_seccomp<'a>(name: &str, text: &'a str) -> Result<xebec_seccomp::Profile<'a>> {
+    parse(name, text, &shape::SECCOMP)
 }
 
 /// The fast path stops at the first fault; only then is the text read again to

@@ -160,7 +160,7 @@ const LINUX: Shape = Shape::Object(&[
 ]);
 
 /// `xebec_seccomp::Profile::check` judges what is REQUIRED here.
-const SECCOMP: Shape = Shape::Object(&[
+pub const SECCOMP: Shape = Shape::Object(&[
     may("defaultAction", TEXT),
     may("defaultErrnoRet", U64),
     may("architectures", TEXTS),

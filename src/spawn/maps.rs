@@ -57,7 +57,8 @@ fn first_lines(maps: &[IdMapping]) -> String {
 
 /// The helper is looked up in $PATH: it is the caller who calls it, with no more rights than the caller has.
 fn ask_helper(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
-    let (helper, registry) = if file == "uid_map" { ("newuidmap", "/etc/subuid") } else { ("newgidmap", "/etc/subgid") };
+    let (helper, registry) =
+        if file == "uid_map" { ("newuidmap", "/etc/subuid") } else { ("newgidmap", "/etc/subgid") };
     let ids = maps.iter().flat_map(|m| [m.container_id, m.host_id, m.size]).map(|id| id.to_string());
     let called = Command::new(helper).arg(pid.to_string()).args(ids).stdin(Stdio::null()).output();
     let output = called.map_err(|e| {

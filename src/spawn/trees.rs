@@ -53,7 +53,9 @@ fn make_tree(item: &str, tree: &Tree, propagation: u64) -> Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let cloned = open_tree(CWD, &*tree.source, flags).map_err(|errno| match errno {
-        Errno::PERM => failed("open_tree", errno).hint("mapping the ids of a mount takes CAP_SYS_ADMIN: run xebec as root"),
+        Errno::PERM => {
+            failed("open_tree", errno).hint("mapping the ids of a mount takes CAP_SYS_ADMIN: run xebec as root")
+        }
         _ => failed("open_tree", errno),
     })?;
     let attr = MountAttr { propagation, ..MountAttr::default() };
@@ -113,8 +115,7 @@ fn mapping_namespace(item: &str, map: &TreeMap) -> Result<OwnedFd> {
     .map_err(|errno| failed("clone3(new user)", errno))?;
     let pid = holder.pid.as_raw_nonzero().get();
     let path = format!("/proc/{pid}/ns/user");
-    let namespace =
-        write_map(pid, "uid_map", item, &map.uid).and_then(|()| write_map(pid, "gid_map", item, &map.gid));
+    let namespace = write_map(pid, "uid_map", item, &map.uid).and_then(|()| write_map(pid, "gid_map", item, &map.gid));
     let namespace = namespace.and_then(|()| {
         openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failed(&format!("openat({path:?})"), errno))

@@ -43,14 +43,6 @@ pub fn assert_same<A: Debug, B: Debug>(read: &A, again: &B) {
 /// The plan of `create` for a config that has passed its checks.
 pub fn plan_of(config: &xebec::config::Config<'_>) -> xebec::Result<Plan> {
     thread_local!(static HOST: Host = Host::default());
-    let request = Request {
-        id: "fuzzed".into(),
-        bundle: "/bundle".into(),
-        no_pivot: false,
-        no_new_keyring: false,
-        rootless: false,
-        notify: None,
-        cgroup_disabled: false,
-    };
+    let request = Request { id: "fuzzed".into(), bundle: "/bundle".into(), ..Request::default() };
     HOST.with(|host| plan(config, &request, host))
 }

@@ -7,7 +7,7 @@ mod figures;
 mod kills;
 mod payload;
 mod probes;
-mod profile;
+pub mod profile;
 mod servers;
 mod settings;
 mod stress;

@@ -1,7 +1,10 @@
 //! The engines' default seccomp profile as `linux.seccomp`: podman and docker keep it in a format of
-//! their own, in which capabilities and architectures select rules. Pure.
+//! their own, in which capabilities and architectures select rules; and what stands in a profile. Pure.
 
 use serde_json::{Value, json};
+
+use crate::case::Outcome;
+use crate::ensure;
 
 /// Kept once in this repository; its origin is written beside it.
 const PROFILE: &str = include_str!("../../../seccomp/testdata/containers-common.json");
@@ -33,6 +36,24 @@ pub fn seccomp(capabilities: &[&str]) -> Result<Value, serde_json::Error> {
         "architectures": architectures,
         "syscalls": selected.collect::<Vec<_>>(),
     }))
+}
+
+/// The system calls that a profile names.
+pub fn names(profile: &Value) -> Vec<&str> {
+    let rules = profile["syscalls"].as_array().map_or(&[][..], Vec::as_slice);
+    rules.iter().flat_map(|rule| rule["names"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect()
+}
+
+/// The profile without one call, which it must have had.
+pub fn without(profile: &Value, call: &str) -> Outcome<Value> {
+    ensure!(names(profile).contains(&call), "{call} is not in the profile: {profile}");
+    let mut profile = profile.clone();
+    for rule in profile["syscalls"].as_array_mut().into_iter().flatten() {
+        if let Some(names) = rule["names"].as_array_mut() {
+            names.retain(|name| name != call);
+        }
+    }
+    Ok(profile)
 }
 
 /// All capabilities under `includes` are held, none under `excludes`, and the architecture is listed.

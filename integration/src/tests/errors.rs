@@ -116,7 +116,10 @@ fn texts(group: &mut Group) {
     });
     group.add("spaces_and_newlines_do_not_matter", |t| {
         t.sh("echo here");
-        fs::write(t.bundle.join("config.json"), serde_json::to_string_pretty(&t.adapted(&t.config))?.replace('\n', "\r\n\t"))?;
+        fs::write(
+            t.bundle.join("config.json"),
+            serde_json::to_string_pretty(&t.adapted(&t.config))?.replace('\n', "\r\n\t"),
+        )?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         equal!(t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout, "here\n", "output");
         Ok(())

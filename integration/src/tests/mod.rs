@@ -23,6 +23,7 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod profiles;
 mod resources;
 mod rootfs;
 mod schema;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        profiles::group(),
         seccomp_calls::group(),
         seccomp_notify::group(),
         namespaces::group(),

@@ -4,6 +4,7 @@
 mod clients;
 mod engine;
 mod network;
+mod recorded;
 pub mod rootfs;
 
 use std::fs;
@@ -19,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::call::{Live, eventually};
 use crate::case::{Case, Group, Outcome, Stop, fail};
-use crate::trial::Trial;
+use crate::trial::{Trial, as_words};
 use crate::{ensure, equal};
 
 use super::report;
@@ -58,6 +59,9 @@ pub fn cases() -> Vec<Case> {
     let mut group = Group::new("servers", "engine contract");
     for server in [BUSYBOX, NGINX, REDIS, POSTGRESQL] {
         group.add(server.name, move |t| serve(t, &server));
+    }
+    for server in [NGINX, REDIS] {
+        group.add(format!("{}_under_its_recorded_profile", server.name), move |t| recorded::serve(t, &server));
     }
     group.cases
 }
@@ -182,6 +186,10 @@ enum Way {
     New,
     /// `run` in the foreground, joined.
     Foreground,
+    /// `seccomp record`, joined; adds to what an earlier round has recorded.
+    Recorded,
+    /// `run` in the foreground, joined, under the recorded profile.
+    Replayed,
 }
 
 /// A server's container that has been started.
@@ -194,6 +202,15 @@ struct Running {
 }
 
 fn serve(t: &mut Trial, server: &Server) -> Outcome {
+    let (user, data) = prepare(t, server)?;
+    for (round, way) in [Way::Joined, Way::New, Way::Foreground].into_iter().enumerate() {
+        one_round(t, server, user, &data, way, round + 1).map_err(|stop| in_round(stop, way))?;
+    }
+    clear(t, server)
+}
+
+/// The server's root file system, its user, and the directory that it keeps.
+fn prepare(t: &mut Trial, server: &Server) -> Outcome<((u32, u32), PathBuf)> {
     set_child_subreaper(true)?;
     let settings = Settings::inherited()?;
     let data = t.scratch.join("data");
@@ -208,9 +225,11 @@ fn serve(t: &mut Trial, server: &Server) -> Outcome {
         t.run()?.ok()?;
     }
     (server.seed)(&data)?;
-    for (round, way) in [Way::Joined, Way::New, Way::Foreground].into_iter().enumerate() {
-        one_round(t, server, (uid, gid), &data, way, round + 1).map_err(|stop| in_round(stop, way))?;
-    }
+    Ok(((uid, gid), data))
+}
+
+/// Nothing is left of any round.
+fn clear(t: &Trial, server: &Server) -> Outcome {
     if server.debian {
         umount2(&t.rootfs(), MntFlags::empty())?;
     }
@@ -271,12 +290,17 @@ fn configure(
 fn one_round(t: &mut Trial, server: &Server, user: (u32, u32), data: &Path, way: Way, round: usize) -> Outcome {
     let kept = match way {
         Way::New => None,
-        Way::Joined | Way::Foreground => Some(network::make_namespace(&t.scratch.join("netns"))?),
+        Way::Joined | Way::Foreground | Way::Recorded | Way::Replayed => {
+            Some(network::make_namespace(&t.scratch.join("netns"))?)
+        }
     };
     if let Some(kept) = &kept {
         network::connect(kept)?;
     }
     configure(t, server, server.args, user, kept.as_deref(), data)?;
+    if matches!(way, Way::Replayed) {
+        t.set("/linux/seccomp", recorded::profile(t)?);
+    }
     t.write_config()?;
     let begun = Instant::now();
     let mut running = start(t, way)?;
@@ -304,12 +328,18 @@ fn start(t: &mut Trial, way: Way) -> Outcome<Running> {
     if pid_file.exists() {
         fs::remove_file(&pid_file)?;
     }
-    let verb = if matches!(way, Way::Foreground) { "run" } else { "create" };
     let pid_option = pid_file.display().to_string();
-    let call = t.call(&[verb, "--bundle", &bundle, "--pid-file", &pid_option, &id]);
+    let mut words = match way {
+        Way::Joined | Way::New => vec!["create".to_owned()],
+        Way::Foreground | Way::Replayed => vec!["run".to_owned()],
+        Way::Recorded => recorded::words(t),
+    };
+    words.extend(["--bundle", &bundle, "--pid-file", &pid_option, &id].map(str::to_owned));
+    let call = t.call(&as_words(&words));
+    let waits = !matches!(way, Way::Joined | Way::New);
     let (stdout, stderr) = (call.stdout.clone(), call.stderr.clone());
     let mut foreground = None;
-    if verb == "run" {
+    if waits {
         let mut call = call;
         call.limit = LIMIT * 3;
         foreground = Some(call.spawn()?);
@@ -318,7 +348,7 @@ fn start(t: &mut Trial, way: Way) -> Outcome<Running> {
         call.go()?.ok()?;
     }
     let pid = Pid::from_raw(fs::read_to_string(&pid_file)?.trim().parse()?);
-    if verb == "create" {
+    if !waits {
         if matches!(way, Way::New) {
             network::connect(Path::new(&format!("/proc/{pid}/ns/net")))?;
         }
