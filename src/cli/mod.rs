@@ -8,11 +8,11 @@ mod create;
 mod delete;
 mod events;
 mod exec;
-mod fast;
+pub mod fast;
 mod features;
-mod full;
+pub mod full;
 mod kill;
-mod leading;
+pub mod leading;
 mod log;
 mod man;
 mod matching;
@@ -26,7 +26,7 @@ mod spec;
 mod start;
 mod state;
 mod update;
-mod value;
+pub mod value;
 mod version;
 
 #[cfg(test)]
