@@ -26,11 +26,13 @@ mkdir -p "$kept"
 passed=0 failed=0
 for target; do
     corpus=target/fuzz/corpus/$target
+    seeds=integration/fuzz/corpus/$target
+    [ "$target" != config ] || seeds="$seeds src/plan/golden src/config/testdata/engines"
     mkdir -p "$corpus"
     log=$kept/$target.log
     status=0
-    # The first directory takes new inputs; the second are the ones in the repository.
-    "target/fuzz/$host/release/$target" "$corpus" "integration/fuzz/corpus/$target" -max_total_time="$seconds" \
+    # The first directory takes new inputs; the others are those of the repository.
+    "target/fuzz/$host/release/$target" "$corpus" $seeds -max_total_time="$seconds" \
         -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$kept/$target-" >"$log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     if [ "$status" = 0 ] && [ "${runs:-0}" -gt 0 ]; then

@@ -60,14 +60,16 @@ fn once(way: &str) {
     let allowed = per_call(libc::SYS_getppid, 0);
     // personality is judged by its argument, so no bitmap can shorten it.
     let judged = per_call(libc::SYS_personality, 0xffff_ffff);
-    println!("{} {} {allowed} {judged}", compiled.as_nanos(), loaded.as_nanos());
+    // Refused by default, which a list knows only at its end.
+    let refused = per_call(libc::SYS_add_key, 0);
+    println!("{} {} {allowed} {judged} {refused}", compiled.as_nanos(), loaded.as_nanos());
 }
 
 fn report(runs: usize) {
     let text = profile_text();
     let profile: Profile<'_> = serde_json::from_str(&text).expect("a profile");
     let own = std::env::current_exe().expect("own path");
-    let mut samples: Vec<[Vec<u128>; 4]> = vec![Default::default(); WAYS.len()];
+    let mut samples: Vec<[Vec<u128>; 5]> = vec![Default::default(); WAYS.len()];
     // Interleaved, so that a busy moment hits all alike.
     for _ in 0..runs {
         for (way, samples) in WAYS.iter().zip(&mut samples) {
@@ -96,11 +98,14 @@ fn report(runs: usize) {
             let at = |part: usize| list[list.len() * part / 10] as f64 / unit;
             format!("{:8.2} / {:8.2}", at(1), at(5))
         };
+        let steps_of =
+            |nr: libc::c_long| bpf::execute(&program, &Call::new(Arch::X86_64, nr as u32, [0; 6]), false).steps;
         println!("{name}:");
         println!("  compile us       {}", figure(&mut samples[0], 1000.0));
         println!("  load us          {}", figure(&mut samples[1], 1000.0));
         println!("  allowed call ns  {}", figure(&mut samples[2], 1.0));
-        println!("  judged call ns   {}", figure(&mut samples[3], 1.0));
+        println!("  judged call ns   {}, {} steps", figure(&mut samples[3], 1.0), steps_of(libc::SYS_personality));
+        println!("  refused call ns  {}, {} steps", figure(&mut samples[4], 1.0), steps_of(libc::SYS_add_key));
         println!("  instructions     {}", program.len());
         println!("  steps a number   {:.1} average, {} at most", steps(&program).0, steps(&program).1);
     }

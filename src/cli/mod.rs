@@ -9,11 +9,11 @@ mod delete;
 mod doctor;
 mod events;
 mod exec;
-mod fast;
+pub mod fast;
 mod features;
-mod full;
+pub mod full;
 mod kill;
-mod leading;
+pub mod leading;
 mod log;
 mod man;
 mod matching;
@@ -27,7 +27,7 @@ mod spec;
 mod start;
 mod state;
 mod update;
-mod value;
+pub mod value;
 mod version;
 
 #[cfg(test)]

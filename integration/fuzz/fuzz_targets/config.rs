@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     assert_same(&(&findings, &warnings), &check(&again));
     if findings.is_empty() {
         match (plan_of(&config), plan_of(&again)) {
-            (Ok(one), Ok(two)) => assert_eq!(one.to_string(), two.to_string()),
+            (Ok(one), Ok(two)) => assert_eq!(one.to_text(), two.to_text()),
             (Err(one), Err(two)) => assert_eq!(one.to_string(), two.to_string()),
             (one, two) => panic!("{:?} and {:?}", one.err(), two.err()),
         }

@@ -1,15 +1,10 @@
 //! Container ids, user ids, lists of numbers and sizes: what is taken is exactly what it says.
 #![no_main]
-#![allow(dead_code, unused_imports, unreachable_pub)]
-
-#[path = "../../../src/cli/args.rs"]
-mod args;
-#[path = "../../../src/cli/value.rs"]
-mod value;
 
 use libfuzzer_sys::fuzz_target;
 use xebec::ContainerId;
 use xebec::config::words::ranges;
+use xebec_fuzz::cli::value;
 
 /// Digits without a sign, as the number's own text but for leading zeros.
 fn is_number(word: &str, number: u32) -> bool {

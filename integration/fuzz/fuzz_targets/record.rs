@@ -13,8 +13,8 @@ use xebec_fuzz::{assert_same, plan_of};
 thread_local!(static PLAN: OnceCell<Plan> = const { OnceCell::new() });
 
 fn plan() -> Plan {
-    let config = include_str!("../corpus/config/full.json");
-    plan_of(&parse_config("config.json", config).expect("the config is right")).expect("and can be planned")
+    let text = include_str!("../corpus/config/full.json");
+    plan_of(&parse_config("config.json", text).expect("the config is right")).expect("and can be planned")
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -79,12 +79,7 @@ impl Bytes<'_> {
 fn profile(bytes: &mut Bytes<'_>) -> (Profile<'static>, Options) {
     let native = Arch::ALL[usize::from(bytes.byte()) % Arch::ALL.len()];
     let flags = bytes.byte();
-    let options = Options {
-        native,
-        enosys_stub: flags & 1 != 0,
-        fail_unknown: flags & 2 != 0,
-        ..Options::default()
-    };
+    let options = Options { native, enosys_stub: flags & 1 != 0, fail_unknown: flags & 2 != 0, ..Options::default() };
     let mut profile = Profile {
         default_action: Some(bytes.pick(&ACTIONS).into()),
         default_errno_ret: (flags & 4 != 0).then(|| bytes.value()),
@@ -95,10 +90,7 @@ fn profile(bytes: &mut Bytes<'_>) -> (Profile<'static>, Options) {
         profile.architectures.push(arch.spec_name().into());
     }
     while !bytes.0.is_empty() && profile.syscalls.len() < 64 {
-        let mut rule = Rule {
-            action: Some(bytes.pick(&ACTIONS).into()),
-            ..Rule::default()
-        };
+        let mut rule = Rule { action: Some(bytes.pick(&ACTIONS).into()), ..Rule::default() };
         for _ in 0..=bytes.byte() % 3 {
             rule.names.push(bytes.pick(&NAMES).into());
         }

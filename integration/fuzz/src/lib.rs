@@ -1,7 +1,14 @@
 //! What several targets share.
 
+/// The command line is the program's, not the library's.
+#[allow(dead_code, unreachable_pub, missing_debug_implementations)]
+#[path = "../../../src/cli/mod.rs"]
+pub mod cli;
+
+use std::cell::OnceCell;
 use std::fmt::Debug;
 
+use xebec::cgroup::{Hierarchy, Layout};
 use xebec::host::Host;
 use xebec::plan::{Plan, Request, plan};
 
@@ -40,17 +47,28 @@ pub fn assert_same<A: Debug, B: Debug>(read: &A, again: &B) {
     assert!(read == again, "read as {read}\nand then as {again}");
 }
 
+/// A host that has everything, so that what is found does not depend on the machine.
+fn host() -> Host {
+    let hierarchy = |name: &str| Hierarchy {
+        controllers: name.split(',').map(str::to_owned).collect(),
+        mount: format!("/sys/fs/cgroup/{name}"),
+    };
+    let v1 = ["cpu,cpuacct", "blkio", "cpuset", "devices", "freezer", "memory", "net_cls,net_prio", "rdma"];
+    Host {
+        capabilities: OnceCell::from(u64::MAX),
+        ids: OnceCell::from((0, 0)),
+        cgroups: OnceCell::from(Layout::Hybrid {
+            v1: v1.map(hierarchy).into(),
+            v2: Some("/sys/fs/cgroup/unified".into()),
+        }),
+        apparmor: OnceCell::from(true),
+        selinux: OnceCell::from(true),
+    }
+}
+
 /// The plan of `create` for a config that has passed its checks.
 pub fn plan_of(config: &xebec::config::Config<'_>) -> xebec::Result<Plan> {
-    thread_local!(static HOST: Host = Host::default());
-    let request = Request {
-        id: "fuzzed".into(),
-        bundle: "/bundle".into(),
-        no_pivot: false,
-        no_new_keyring: false,
-        rootless: false,
-        notify: None,
-        cgroup_driver: xebec::cgroup::Driver::default(),
-    };
+    thread_local!(static HOST: Host = host());
+    let request = Request { id: "fuzzed".into(), bundle: "/bundle".into(), ..Request::default() };
     HOST.with(|host| plan(config, &request, host))
 }
