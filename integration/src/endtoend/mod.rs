@@ -2,6 +2,7 @@
 //! The front end runs each case as `runner` runs a test, in a sandboxed copy of this binary, but one
 //! at a time and with what it reports passed on while it goes. Judges no clause of the specification.
 
+mod faults;
 mod figures;
 mod kills;
 mod payload;
@@ -47,13 +48,14 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
         "servers" => servers::cases(),
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
         "figures" => figures::cases(),
+        "faults" => faults::cases(),
         _ => return None,
     })
 }
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress", "figures", "faults"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.

@@ -14,6 +14,7 @@ pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
        xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--kills N] [--seed N]
+       xebec-integration faults --runtime PATH [--errors N] [--call N] [--seed N]
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
@@ -27,6 +28,10 @@ pub struct Settings {
     pub parallel: u64,
     /// How many kills of each kind.
     pub kills: u64,
+    /// How many errors each system call is made to fail with.
+    pub errors: u64,
+    /// The one system call to disturb, counted from 0; all of them without it.
+    pub call: Option<u64>,
     /// How many interleaved measurements of each figure.
     pub rounds: u64,
     /// Where the random moments come from.
@@ -47,6 +52,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         runs: 2000,
         parallel: 200,
         kills: 50,
+        errors: 6,
+        call: None,
         rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
@@ -72,6 +79,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--runs" => settings.runs = number()?,
             "--parallel" => settings.parallel = number()?,
             "--kills" => settings.kills = number()?,
+            "--errors" => settings.errors = number()?,
+            "--call" => settings.call = Some(number()?),
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
@@ -108,6 +117,7 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
+            "errors": self.errors, "call": self.call,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
         })
         .to_string()
@@ -130,6 +140,8 @@ impl Settings {
             runs: number("runs"),
             parallel: number("parallel"),
             kills: number("kills"),
+            errors: number("errors"),
+            call: value["call"].as_u64(),
             rounds: number("rounds"),
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),
