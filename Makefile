@@ -1,7 +1,10 @@
 # The commands of this repository. Each works from a clean clone, as root, on Debian 12
 # with a Rust toolchain; what they do is in .ci/.
 
-.PHONY: help release deps demo check test conformance servers stress figures clean
+# `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
+VM =
+
+.PHONY: help release deps demo check test test-vm conformance servers stress faults figures fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -9,9 +12,12 @@ help:
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
 	@echo 'make conformance  the table of xebec, runc and crun side by side'
+	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
-	@echo 'make stress       thousands of runs, and kills at random moments'
-	@echo 'make figures      times of run and of create, start, delete beside crun and runc'
+	@echo 'make stress       thousands of runs and execs, and kills at random moments'
+	@echo 'make faults       an error, and a kill, at every system call of every verb'
+	@echo 'make fuzz         each fuzz target for a minute'
+	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
 
@@ -19,7 +25,7 @@ release:
 	@sh .ci/release.sh
 
 deps:
-	@sh .ci/deps.sh build release demo test
+	@sh .ci/deps.sh build release demo test vm
 
 demo:
 	@sh .ci/deps.sh build release demo
@@ -30,7 +36,13 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_host servers stress_small demo
+	@sh .ci/test.sh lint unit conformance conformance_host vm servers stress_small faults_small fuzz_small demo
+
+test-vm:
+	@sh .ci/deps.sh build release test vm
+	@sh .ci/release.sh
+	@cargo build --quiet --locked -p xebec-integration
+	@sh integration/vm/run.sh $(VM)
 
 conformance:
 	@sh .ci/deps.sh build release test
@@ -38,8 +50,11 @@ conformance:
 	@cargo run --quiet --locked -p xebec-integration -- \
 		--runtime target/dist/xebec --runtime runc --runtime crun --format table
 
-servers stress:
+servers stress faults:
 	@sh .ci/test.sh $@
+
+fuzz:
+	@sh .ci/fuzz.sh 60
 
 figures:
 	@sh .ci/deps.sh build release test

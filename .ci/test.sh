@@ -24,11 +24,21 @@ integration() {
 part_conformance() { integration; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
 part_conformance_host() { integration --cgroup-view host; }
+# In VMs, for the controllers and kernels that this host lacks.
+part_vm() {
+    sh .ci/deps.sh vm && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
+        sh integration/vm/run.sh
+}
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
 part_servers() { integration servers; }
 # Thousands of runs, and kills at random moments; a taste of it for every day.
 part_stress() { integration stress; }
-part_stress_small() { integration stress --runs 200 --parallel 10 --kills 10; }
+part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
+# A fault at every system call of every verb; the small one meets each call with one fault, not with all.
+part_faults() { integration faults; }
+part_faults_small() { integration faults --each 1; }
+# Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
+part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -66,8 +66,7 @@ fn linux() -> Value {
     json!({
         "namespaces": names(words::NAMESPACES),
         "capabilities": words::capability_names(),
-        // The systemd driver is not there yet.
-        "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+        "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
         "seccomp": {
             "enabled": true,
             "actions": SECCOMP_ACTIONS,

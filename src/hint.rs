@@ -10,6 +10,30 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (name, errno) {
         ("open_tree", Errno::NOENT) if item.starts_with("mounts") => "the bind source must exist before create",
         ("prlimit", Errno::PERM) => "raising a hard limit takes CAP_SYS_RESOURCE in the runtime",
+        ("open_tree", Errno::INVAL) if item.starts_with("mounts") => {
+            "in a user namespace what is mounted below a source cannot be left out: use rbind"
+        }
+        ("open_tree", Errno::NOENT) if item.contains("device") => {
+            "in a user namespace a device is bound from the host's node of the same path, and there is none"
+        }
+        ("open_tree", Errno::ACCESS) if item.starts_with("mounts") => {
+            "the container's root must be able to search every directory above the source"
+        }
+        ("fsopen" | "fsconfig" | "fsmount", Errno::PERM) if call.contains("(\"proc\"") => {
+            "in a user namespace a new /proc takes a PID namespace of the container's own, and a /proc of the runtime's that nothing is mounted over (an outer container masks paths there); otherwise bind /proc"
+        }
+        ("fsopen" | "fsconfig" | "fsmount", Errno::PERM) if call.contains("(\"sysfs\"") => {
+            "in a user namespace a new /sys takes a network namespace of the container's own, and a /sys of the runtime's that nothing is mounted over; otherwise bind /sys"
+        }
+        ("fsopen" | "fsconfig" | "fsmount", Errno::PERM) => {
+            "in a user namespace only some file systems can be mounted, and only over namespaces of its own"
+        }
+        ("mount_setattr", Errno::PERM) if item.starts_with("mounts") => {
+            "flags of a mount from outside are locked in a user namespace (mount_namespaces(7))"
+        }
+        ("setns", Errno::PERM) => {
+            "joining takes CAP_SYS_ADMIN in the user namespace that owns it: join that one by its path too, or run as root"
+        }
         ("clone3", Errno::NOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
         ("clone3", Errno::AGAIN) => "the limit of processes (ulimit -u, pids.max, kernel.pid_max) is reached",
         ("clone3", Errno::BUSY) => {

@@ -5,13 +5,16 @@ use std::cell::OnceCell;
 use rustix::fs::statfs;
 
 use crate::cgroup::{Layout, probe_layout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::settings;
 
 /// The host as the plan sees it. Tests fill in the facts; otherwise each is probed at first use.
 #[derive(Debug, Default)]
 pub struct Host {
+    /// In a test: what can be passed on. Otherwise the kernel is asked for each capability that is named.
     pub capabilities: OnceCell<u64>,
+    /// Effective user and group.
+    pub ids: OnceCell<(u32, u32)>,
     pub cgroups: OnceCell<Layout>,
     pub apparmor: OnceCell<bool>,
     pub selinux: OnceCell<bool>,
@@ -20,14 +23,27 @@ pub struct Host {
 const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
 
 impl Host {
-    /// The capabilities that the runtime can pass on, one bit each.
+    /// Those of the capabilities `named`, one bit each, that the runtime can pass on.
+    pub fn capabilities(&self, named: u64) -> Result<u64> {
+        if let Some(all) = self.capabilities.get() {
+            return Ok(all & named);
+        }
+        let failed = |call: &str, errno| Error::sys("process.capabilities", call, errno);
+        let mut permitted = named & settings::capget().map_err(|errno| failed("capget(own)", errno))?.permitted;
+        for cap in (0..64).filter(|cap| named & 1 << cap != 0) {
+            // Not there is an answer; anything else says nothing about the capability.
+            if !settings::in_bounding(cap).map_err(|errno| failed("prctl(PR_CAPBSET_READ)", errno))? {
+                permitted &= !(1 << cap);
+            }
+        }
+        Ok(permitted)
+    }
+
+    /// The caller's effective user and group id.
     #[must_use]
-    pub fn capabilities(&self) -> u64 {
-        *self.capabilities.get_or_init(|| {
-            let permitted = settings::capget().map(|sets| sets.permitted).unwrap_or(0);
-            let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
-            (0..63).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
-        })
+    pub fn ids(&self) -> (u32, u32) {
+        let probe = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        *self.ids.get_or_init(probe)
     }
 
     /// How cgroups are mounted.

@@ -469,7 +469,7 @@ fn busy_parent(layout: &Layout, root: &str) {
     assert!(plan.record().v1.iter().all(|(_, path)| !Path::new(path).parent().unwrap().parent().unwrap().exists()));
     child.kill().unwrap();
     child.wait().unwrap();
-    let record = Record { v2: Some(parent), v1: vec![] };
+    let record = Record { v2: Some(parent), ..Record::default() };
     record.remove().unwrap();
 }
 
@@ -677,7 +677,7 @@ fn statistics_come_from_v2() {
         if Path::new("/proc/pressure/cpu").exists() {
             assert!(stats["cpu"]["psi"]["some"]["total"].is_u64(), "{stats}");
         }
-        let gone = Record { v2: Some("/sys/fs/cgroup/none".into()), v1: vec![] };
+        let gone = Record { v2: Some("/sys/fs/cgroup/none".into()), ..Record::default() };
         assert!(gone.stats().unwrap_err().to_string().contains("ENOENT"));
     });
 }

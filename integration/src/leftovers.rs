@@ -17,13 +17,20 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Baseline {
     view: View,
     cgroup_name: String,
+    processes: BTreeSet<String>,
     mounts: BTreeSet<String>,
     cgroups: BTreeSet<PathBuf>,
 }
 
 impl Baseline {
     pub fn take(view: View, cgroup_name: &str) -> Baseline {
-        Baseline { view, cgroup_name: cgroup_name.to_string(), mounts: mounts(), cgroups: cgroups(view, cgroup_name) }
+        Baseline {
+            view,
+            cgroup_name: cgroup_name.to_string(),
+            processes: processes(),
+            mounts: mounts(),
+            cgroups: cgroups(view, cgroup_name),
+        }
     }
 
     /// Everything that is there now and was not before; empty when all is clean.
@@ -41,7 +48,7 @@ impl Baseline {
 
     fn look(&self, root: &Path, ids: &[String]) -> Vec<String> {
         let mut found = Vec::new();
-        found.extend(strange_processes().into_iter().map(|what| format!("process {what}")));
+        found.extend(processes().difference(&self.processes).map(|what| format!("process {what}")));
         found.extend(mounts().difference(&self.mounts).map(|what| format!("mount {what}")));
         let cgroups = cgroups(self.view, &self.cgroup_name);
         found.extend(cgroups.difference(&self.cgroups).map(|path| format!("cgroup {}", path.display())));
@@ -55,16 +62,14 @@ impl Baseline {
     }
 }
 
-/// Processes of the PID namespace other than PID 1 and this one, as `pid (name)`.
-fn strange_processes() -> Vec<String> {
-    let own = std::process::id();
+/// Processes of the PID namespace, as `pid (name)`: PID 1, this one, and a message bus.
+fn processes() -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return vec!["?: /proc is unreadable".into()];
+        return BTreeSet::from(["?: /proc is unreadable".into()]);
     };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| *pid != 1 && *pid != own)
         .filter_map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some(format!("{pid} ({})", name.trim()))
@@ -78,11 +83,14 @@ fn mounts() -> BTreeSet<String> {
 }
 
 /// cgroup directories a test could have made: all of them in a private view, those below the
-/// test's own name on a host's hierarchies.
+/// test's own name on a host's hierarchies. Slices are systemd's to keep.
 fn cgroups(view: View, name: &str) -> BTreeSet<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     match view {
-        View::V2 => directories(top).into_iter().collect(),
+        View::V2 => {
+            let slice = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "slice");
+            directories(top).into_iter().filter(|path| !slice(path)).collect()
+        }
         View::Host => cgroups_named(name).iter().flat_map(|path| directories(path)).collect(),
     }
 }

@@ -4,12 +4,15 @@
 //! `trial` is what a test body works with, `tests/` holds the cases and `report` prints.
 //! Nothing here knows how a particular runtime is built: a runtime is a path.
 
+mod agent;
 mod bundle;
 mod call;
 mod case;
 mod console;
+mod differences;
 mod endtoend;
 mod leftovers;
+mod mode;
 mod mountinfo;
 mod options;
 mod peers;
@@ -17,6 +20,7 @@ mod report;
 mod runner;
 mod sandbox;
 mod sys;
+mod systemd;
 mod tests;
 mod trial;
 

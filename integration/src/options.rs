@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::mode::Mode;
+
 /// Which cgroup hierarchy the tested runtime sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
@@ -18,10 +20,17 @@ pub enum Format {
     Table,
 }
 
+/// One column of the results: a runtime, and who calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    pub program: PathBuf,
+    pub mode: Mode,
+}
+
 /// What one invocation was asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub runtimes: Vec<PathBuf>,
+    pub runtimes: Vec<Tested>,
     pub filters: Vec<String>,
     pub format: Format,
     pub jobs: usize,
@@ -31,13 +40,15 @@ pub struct Options {
     pub judge: Option<String>,
     /// Factor on every time limit: emulated machines are slow.
     pub time_scale: u32,
+    /// Tell each test's verdict on stderr when it ends: what is known when the suite is killed.
+    pub progress: bool,
     /// Keep the transcript of passed tests too.
     pub verbose: bool,
 }
 
-pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--runtime PATH]… [--filter SUBSTRING]… \
-[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--verbose] [--list]
-       xebec-integration servers|stress|figures …";
+pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
+[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--progress] [--verbose] [--list]
+       xebec-integration servers|stress|figures|engines|faults …";
 
 /// Turns the words after the program's name into [`Options`].
 pub fn parse(words: &[String]) -> Result<Options, String> {
@@ -50,6 +61,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
         view: View::V2,
         judge: None,
         time_scale: 1,
+        progress: false,
         verbose: false,
     };
     let mut rest = words.iter();
@@ -61,7 +73,9 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
         let mut value =
             || inline.clone().or_else(|| rest.next().cloned()).ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
         match flag {
-            "--runtime" => options.runtimes.push(find_program(&value()?)?),
+            "--runtime" => options.runtimes.push(Tested { program: find_program(&value()?)?, mode: Mode::Root }),
+            "--userns" => set_mode(&mut options, Mode::UserNamespace)?,
+            "--as-user" => set_mode(&mut options, Mode::User)?,
             "--filter" => options.filters.push(value()?),
             "--format" => options.format = parse_format(&value()?)?,
             "--jobs" => options.jobs = parse_number(flag, &value()?)? as usize,
@@ -69,6 +83,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
             "--judge" => options.judge = Some(value()?),
             "--time-scale" => options.time_scale = parse_number(flag, &value()?)?,
             "--list" => options.list = true,
+            "--progress" => options.progress = true,
             "--verbose" => options.verbose = true,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
         }
@@ -77,6 +92,13 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
         return Err(format!("no --runtime given\n{USAGE}"));
     }
     Ok(options)
+}
+
+/// A mode is that of the runtime named last.
+fn set_mode(options: &mut Options, mode: Mode) -> Result<(), String> {
+    let tested = options.runtimes.last_mut().ok_or_else(|| format!("a --runtime must come first\n{USAGE}"))?;
+    tested.mode = mode;
+    Ok(())
 }
 
 fn parse_format(word: &str) -> Result<Format, String> {
@@ -128,7 +150,15 @@ mod tests {
         let options = parse_words(&["--runtime", "sh", "--format=json", "--jobs", "3", "--filter=a", "--filter", "b"]);
         let options = options.expect("valid words");
         assert_eq!((options.format, options.jobs, options.filters.len()), (Format::Json, 3, 2));
-        assert!(options.runtimes[0].ends_with("sh"));
+        assert!(options.runtimes[0].program.ends_with("sh"));
+    }
+
+    #[test]
+    fn a_mode_is_that_of_the_runtime_before_it() {
+        let options = parse_words(&["--runtime", "sh", "--runtime", "sh", "--userns", "--runtime", "sh", "--as-user"]);
+        let modes: Vec<Mode> = options.expect("valid words").runtimes.iter().map(|tested| tested.mode).collect();
+        assert_eq!(modes, [Mode::Root, Mode::UserNamespace, Mode::User]);
+        assert!(parse_words(&["--userns", "--runtime", "sh"]).is_err());
     }
 
     #[test]

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::case::Case;
+use crate::differences;
 use crate::leftovers;
-use crate::options::{Options, View};
+use crate::mode::Mode;
+use crate::options::{Options, Tested, View};
 use crate::peers;
 use crate::sandbox::{self, Order};
 
@@ -65,21 +67,23 @@ pub fn run(options: &Options) -> Result<Vec<RuntimeResults>, String> {
 }
 
 fn run_in(work: &Path, options: &Options) -> Result<Vec<RuntimeResults>, String> {
-    let preload = peers::prepare_preload(&options.runtimes, work)?;
+    let programs: Vec<PathBuf> = options.runtimes.iter().map(|tested| tested.program.clone()).collect();
+    let preload = peers::prepare_preload(&programs, work)?;
     let cases: Vec<Case> = crate::tests::all().into_iter().filter(|case| selected(case, options)).collect();
     let mut all = Vec::new();
-    for (index, runtime) in options.runtimes.iter().enumerate() {
-        let preload = preload.clone().filter(|_| peers::is_crun(runtime));
+    for (index, tested) in options.runtimes.iter().enumerate() {
+        let preload = preload.clone().filter(|_| peers::is_crun(&tested.program));
         let orders = cases.iter().enumerate().map(|(number, case)| Order {
             test: case.name.clone(),
-            runtime: runtime.clone(),
+            runtime: tested.program.clone(),
+            mode: tested.mode,
             preload: preload.clone(),
             view: options.view,
             time_scale: options.time_scale,
             cgroup: format!("xebec-it-{}-{index}-{number}", std::process::id()),
         });
         let results = run_all(&cases, &orders.collect::<Vec<_>>(), options);
-        all.push(RuntimeResults { runtime: runtime.clone(), label: label(runtime, options), results });
+        all.push(RuntimeResults { runtime: tested.program.clone(), label: label(tested, options), results });
     }
     Ok(all)
 }
@@ -88,11 +92,18 @@ pub fn selected(case: &Case, options: &Options) -> bool {
     options.filters.is_empty() || options.filters.iter().any(|filter| case.name.contains(filter.as_str()))
 }
 
-/// A runtime is called by its file's name, or by its path where two share a name.
-fn label(runtime: &Path, options: &Options) -> String {
-    let name = runtime.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let same = options.runtimes.iter().filter(|other| other.file_name() == runtime.file_name()).count();
-    if same > 1 { runtime.display().to_string() } else { name }
+/// A runtime is called by its file's name, or by its path where two share a name; and by its mode.
+fn label(tested: &Tested, options: &Options) -> String {
+    let program = &tested.program;
+    let namesake = |other: &&Tested| other.program != *program && other.program.file_name() == program.file_name();
+    let name = match options.runtimes.iter().find(namesake) {
+        Some(_) => program.display().to_string(),
+        None => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    match tested.mode {
+        Mode::Root => name,
+        mode => format!("{name}+{}", mode.word()),
+    }
 }
 
 fn run_all(cases: &[Case], orders: &[Order], options: &Options) -> Vec<Finding> {
@@ -105,6 +116,10 @@ fn run_all(cases: &[Case], orders: &[Order], options: &Options) -> Vec<Finding> 
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(index) else { return };
                     let result = run_one(case, &orders[index], options);
+                    if options.progress {
+                        let (verdict, took) = (result.verdict, result.took.as_secs_f64());
+                        eprintln!("# {took:6.1} s {verdict:?} {}", result.name);
+                    }
                     if let Ok(mut slot) = slots[index].lock() {
                         *slot = Some(result);
                     }
@@ -122,6 +137,7 @@ fn run_one(case: &Case, order: &Order, options: &Options) -> Finding {
         Ok((stdout, stderr)) => judge(&stdout, stderr),
         Err(message) => (Verdict::Fail, message, String::new()),
     };
+    let (verdict, message) = expected(order, verdict, message);
     if options.view == View::V2 {
         cgroup.iter().for_each(|directory| leftovers::remove_cgroup(directory));
     } else {
@@ -135,6 +151,17 @@ fn run_one(case: &Case, order: &Order, options: &Options) -> Finding {
         message,
         transcript,
         took: started.elapsed(),
+    }
+}
+
+/// A test that is listed as different has to fail, and then counts as skipped.
+fn expected(order: &Order, verdict: Verdict, message: String) -> (Verdict, String) {
+    match (differences::reason(order.mode, &order.test), verdict) {
+        (Some(why), Verdict::Fail) => (Verdict::Skip, why.to_string()),
+        (Some(why), Verdict::Pass) => {
+            (Verdict::Fail, format!("passes, and is listed as different ({why}): strike it from the list"))
+        }
+        _ => (verdict, message),
     }
 }
 

@@ -5,7 +5,7 @@
 //! but for one cgroup below our own, which the runner removes.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -16,14 +16,16 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
+use crate::mode::{self, Mode};
 use crate::options::View;
-use crate::trial;
+use crate::{systemd, trial};
 
 /// What a staged copy has to know; passed on as words.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub test: String,
     pub runtime: PathBuf,
+    pub mode: Mode,
     pub preload: Option<PathBuf>,
     pub view: View,
     pub time_scale: u32,
@@ -37,6 +39,7 @@ impl Order {
         let mut command = Command::new("/proc/self/exe");
         let view = if self.view == View::V2 { "v2" } else { "host" };
         command.args(["--stage", stage, &self.test]).arg(&self.runtime).args([
+            self.mode.word(),
             view,
             &self.time_scale.to_string(),
             &self.cgroup,
@@ -46,12 +49,13 @@ impl Order {
     }
 
     fn parse(words: &[String]) -> Option<Order> {
-        let [test, runtime, view, scale, cgroup, rest @ ..] = words else {
+        let [test, runtime, mode, view, scale, cgroup, rest @ ..] = words else {
             return None;
         };
         Some(Order {
             test: test.clone(),
             runtime: PathBuf::from(runtime),
+            mode: Mode::parse(mode)?,
             preload: rest.first().map(PathBuf::from),
             view: if view == "v2" { View::V2 } else { View::Host },
             time_scale: scale.parse().ok()?,
@@ -60,7 +64,7 @@ impl Order {
     }
 }
 
-/// Entry of a staged copy: `STAGE TEST RUNTIME VIEW SCALE CGROUP [PRELOAD]`.
+/// Entry of a staged copy: `STAGE TEST RUNTIME MODE VIEW SCALE CGROUP [PRELOAD]`.
 pub fn enter(words: &[String]) -> ExitCode {
     let Some((stage, order)) = words.split_first().and_then(|(stage, rest)| Some((stage, Order::parse(rest)?))) else {
         eprintln!("--stage is for the suite's own use");
@@ -103,7 +107,17 @@ fn outer(order: &Order) -> io::Result<u8> {
         unshare(flags)?;
     }
     let status = order.command("init").status()?;
+    if systemd::is_wanted(order) {
+        pass_streams_on()?;
+    }
     Ok(status.code().map_or(4, |code| code as u8))
+}
+
+/// What the body wrote as a service, which has no pipes of ours.
+fn pass_streams_on() -> io::Result<()> {
+    let [stdout, stderr] = systemd::STREAMS.map(fs::read);
+    io::stdout().write_all(&stdout?)?;
+    io::stderr().write_all(&stderr?)
 }
 
 /// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
@@ -113,6 +127,12 @@ fn init(order: &Order) -> io::Result<u8> {
         return Err(io::Error::other("not PID 1 of a new PID namespace"));
     }
     mount_private_view(order.view)?;
+    if systemd::is_wanted(order) {
+        match systemd::boot(order)? {}
+    }
+    if order.mode == Mode::User {
+        make_user(&order.runtime)?;
+    }
     let body = order.command("body").spawn()?;
     loop {
         match waitpid(None, None)? {
@@ -138,6 +158,28 @@ fn mount_private_view(view: View) -> io::Result<()> {
         mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none)?;
     }
     Ok(())
+}
+
+/// Where the tested runtime is for [`Mode::User`]: a build directory may be closed to others.
+pub const USERS_RUNTIME: &str = "/run/xbt-runtime";
+
+/// Makes up a user that the host does not know, with subordinate ids and a runtime directory.
+fn make_user(runtime: &Path) -> io::Result<()> {
+    let none: Option<&str> = None;
+    let etc = Path::new("/run/xbt-etc");
+    fs::create_dir(etc)?;
+    for (file, lines) in mode::etc_lines() {
+        let (own, place) = (etc.join(file), Path::new("/etc").join(file));
+        let text = fs::read_to_string(&place)
+            .map_err(|error| io::Error::other(format!("{}: {error}: install uidmap", place.display())))?;
+        fs::write(&own, text + &lines)?;
+        mount(Some(&own), &place, none, MsFlags::MS_BIND, none)?;
+    }
+    fs::create_dir_all(mode::RUNTIME_DIR)?;
+    std::os::unix::fs::chown(mode::RUNTIME_DIR, Some(mode::USER), Some(mode::USER))?;
+    fs::write(USERS_RUNTIME, "")?;
+    mount(Some(runtime), USERS_RUNTIME, none, MsFlags::MS_BIND, none)
+        .map_err(|errno| io::Error::other(format!("bind {}: {errno}", runtime.display())))
 }
 
 /// Mount points at or below `top`, in mount order.

@@ -1,10 +1,41 @@
 //! The suite's only unsafe code.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc::{seccomp_notif, seccomp_notif_resp};
 
 /// Takes ownership of a descriptor that recvmsg(2) delivered as SCM_RIGHTS.
 /// Call it once for each received number.
 pub fn own_received(descriptor: RawFd) -> OwnedFd {
     // SAFETY: recvmsg(2) has just installed this descriptor in our table, and nobody else holds its number.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+mod ioctl {
+    use nix::libc::{seccomp_notif, seccomp_notif_resp};
+
+    nix::ioctl_readwrite!(receive, b'!', 0, seccomp_notif);
+    nix::ioctl_readwrite!(send, b'!', 1, seccomp_notif_resp);
+    nix::ioctl_write_ptr!(id_valid, b'!', 2, u64);
+}
+
+/// The next call that waits for the agent (seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_RECV).
+pub fn receive_notification(listener: BorrowedFd<'_>) -> nix::Result<seccomp_notif> {
+    // SAFETY: all of its fields are numbers, for which zero is a value; the kernel wants zeros.
+    let mut notification: seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid descriptor, and a pointer to the structure that this request writes.
+    unsafe { ioctl::receive(listener.as_raw_fd(), &mut notification) }?;
+    Ok(notification)
+}
+
+/// Answers a call (SECCOMP_IOCTL_NOTIF_SEND).
+pub fn answer_notification(listener: BorrowedFd<'_>, mut response: seccomp_notif_resp) -> nix::Result<()> {
+    // SAFETY: a valid descriptor, and a pointer to the structure that this request reads.
+    unsafe { ioctl::send(listener.as_raw_fd(), &mut response) }.map(drop)
+}
+
+/// Whether the call with this id still waits (SECCOMP_IOCTL_NOTIF_ID_VALID).
+pub fn notification_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: a valid descriptor, and a pointer to the number that this request reads.
+    unsafe { ioctl::id_valid(listener.as_raw_fd(), &id) }.is_ok()
 }

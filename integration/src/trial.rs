@@ -2,6 +2,8 @@
 //! Lives in the `body` stage only, inside the private namespaces that `sandbox` made.
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -12,8 +14,10 @@ use crate::bundle;
 use crate::call::{Call, Done, Live, eventually};
 use crate::case::{Outcome, Stop, fail};
 use crate::leftovers::Baseline;
+use crate::mode::{self, Mode};
 use crate::options::View;
-use crate::sandbox::Order;
+use crate::sandbox::{self, Order};
+use crate::systemd;
 
 /// Limit of one call of the runtime.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -24,6 +28,7 @@ const ID: &str = "trial-1";
 pub struct Trial {
     pub runtime: PathBuf,
     pub view: View,
+    pub mode: Mode,
     /// OCI bundle directory.
     pub bundle: PathBuf,
     /// The runtime's --root.
@@ -37,6 +42,8 @@ pub struct Trial {
     preload: Option<PathBuf>,
     time_scale: u32,
     cgroup_base: String,
+    /// PID 1 is systemd, and the runtime is to ask it for the cgroup.
+    systemd: bool,
     calls: usize,
     ids: Vec<String>,
     payload_seen: bool,
@@ -53,7 +60,7 @@ pub fn perform(order: &Order) -> ExitCode {
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
         let outcome = (case.body)(&mut trial).and_then(|()| trial.control());
-        let default = bundle::default_config(&format!("{}/{ID}", trial.cgroup_base))?;
+        let default = bundle::default_config(&trial.cgroups_path(ID))?;
         for line in bundle::differences(&default, &trial.config, "") {
             eprintln!("# config.json: {line}");
         }
@@ -72,6 +79,7 @@ pub fn perform(order: &Order) -> ExitCode {
 impl Trial {
     fn new(order: &Order) -> Outcome<Trial> {
         let home = Path::new(HOME);
+        let user = order.mode == Mode::User;
         let bundle = home.join("bundle");
         let scratch = home.join("scratch");
         fs::create_dir_all(&scratch)?;
@@ -82,22 +90,35 @@ impl Trial {
         };
         if order.view == View::V2 {
             fs::create_dir(format!("/sys/fs/cgroup{cgroup_base}"))?;
+            if user {
+                delegate(&Path::new("/sys/fs/cgroup").join(&cgroup_base[1..]))?;
+            }
         }
-        Ok(Trial {
-            runtime: order.runtime.clone(),
+        order.mode.hand_over(home)?;
+        let mut trial = Trial {
+            runtime: if user { sandbox::USERS_RUNTIME.into() } else { order.runtime.clone() },
             view: order.view,
-            root: home.join("root"),
-            config: bundle::default_config(&format!("{cgroup_base}/{ID}"))?,
+            mode: order.mode,
+            root: if user { Path::new(mode::RUNTIME_DIR).join("root") } else { home.join("root") },
+            config: Value::Null,
             bundle,
             scratch,
             id: ID.to_string(),
             preload: order.preload.clone(),
             time_scale: order.time_scale,
             cgroup_base,
+            systemd: systemd::is_wanted(order),
             calls: 0,
             ids: vec![ID.to_string()],
             payload_seen: false,
-        })
+        };
+        trial.config = bundle::default_config(&trial.cgroups_path(ID))?;
+        Ok(trial)
+    }
+
+    /// linux.cgroupsPath of a container, in the words of the driver.
+    fn cgroups_path(&self, id: &str) -> String {
+        if self.systemd { format!(":xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -122,7 +143,7 @@ impl Trial {
     /// Makes `id` the one the plain verbs use, with its own cgroup.
     pub fn switch_id(&mut self, id: &str) {
         self.id = self.another_id(id);
-        let path = format!("{}/{id}", self.cgroup_base);
+        let path = self.cgroups_path(id);
         self.set("/linux/cgroupsPath", json!(path));
     }
 
@@ -171,21 +192,51 @@ impl Trial {
         }
     }
 
-    /// New user namespace: container 0..65536 is host 100000..165536, and the root file system is theirs.
+    /// New user namespace with the mode's maps ([`Trial::host_id`]), and the root file system is theirs.
     pub fn use_user_namespace(&mut self) -> Outcome {
         self.push("/linux/namespaces", json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        self.set("/linux/uidMappings", map.clone());
-        self.set("/linux/gidMappings", map);
+        self.set("/linux/uidMappings", self.mode.maps());
+        self.set("/linux/gidMappings", self.mode.maps());
+        let root = self.mode.host_id(0);
         for entry in [self.rootfs(), self.rootfs().join("dev"), self.rootfs().join("out"), self.rootfs().join("mnt")] {
-            std::os::unix::fs::chown(entry, Some(100_000), Some(100_000))?;
+            chown(entry, Some(root), Some(root))?;
         }
         Ok(())
     }
 
+    /// The host's id of an id inside [`Trial::use_user_namespace`].
+    pub fn host_id(&self, inside: u32) -> u32 {
+        self.mode.host_id(inside)
+    }
+
     pub fn write_config(&self) -> Outcome {
-        let text = serde_json::to_vec(&self.config)?;
-        Ok(fs::write(self.bundle.join("config.json"), text)?)
+        self.write_config_of(&self.bundle, &self.config)
+    }
+
+    /// Writes a config.json as the mode wants it, and gives the container what is its own.
+    pub fn write_config_of(&self, bundle: &Path, config: &Value) -> Outcome {
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&self.adapted(config))?)?;
+        self.hand_over()
+    }
+
+    /// The configuration as the mode wants it, for tests that write it themselves.
+    pub fn adapted(&self, config: &Value) -> Value {
+        let mut config = config.clone();
+        self.mode.adapt(&mut config);
+        config
+    }
+
+    /// Gives what the test has made to the container's ids, and so to the caller of the runtime.
+    pub fn hand_over(&self) -> Outcome {
+        Ok(self.mode.hand_over(Path::new(HOME))?)
+    }
+
+    /// Gives one directory or file to the caller of the runtime, as if the caller had made it.
+    pub fn give_to_caller(&self, path: &Path) -> Outcome {
+        match self.mode {
+            Mode::User => Ok(chown(path, Some(mode::USER), Some(mode::USER))?),
+            _ => Ok(()),
+        }
     }
 
     // Calls.
@@ -193,7 +244,7 @@ impl Trial {
     /// A call with `--root`, standing in the bundle.
     pub fn call(&mut self, words: &[&str]) -> Call {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(&self.root).args(words);
+        command.args(self.systemd.then_some("--systemd-cgroup")).arg("--root").arg(&self.root).args(words);
         self.prepare(command)
     }
 
@@ -217,6 +268,11 @@ impl Trial {
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         command.current_dir(&self.bundle);
+        if self.mode == Mode::User {
+            // Sockets and directories that the test has just made are the caller's; a failure shows in the call.
+            self.hand_over().ok();
+            command.uid(mode::USER).gid(mode::USER).env("XDG_RUNTIME_DIR", mode::RUNTIME_DIR);
+        }
         let file = |kind: &str| self.scratch.join(format!("{}.{kind}", self.calls));
         Call { command, stdin: None, limit: self.limit(CALL_LIMIT), stdout: file("stdout"), stderr: file("stderr") }
     }
@@ -273,9 +329,9 @@ impl Trial {
         let id = self.another_id("control");
         let bundle = Path::new(HOME).join("control");
         bundle::make_rootfs(&bundle.join("rootfs"))?;
-        let mut config = bundle::default_config(&format!("{}/{id}", self.cgroup_base))?;
+        let mut config = bundle::default_config(&self.cgroups_path(&id))?;
         config["process"]["args"] = json!(["/bin/echo", "control"]);
-        fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
+        self.write_config_of(&bundle, &config)?;
         let done = self.call(&["run", "--bundle", &bundle.display().to_string(), &id]).go()?;
         crate::ensure!(done.stdout == "control\n", "a plain container does not run either: {}", done.stderr.trim());
         Ok(())
@@ -396,6 +452,19 @@ impl Trial {
         let left = baseline.compare(&self.root, &self.ids);
         if left.is_empty() { Ok(()) } else { fail(format!("left behind: {}", left.join("; "))) }
     }
+}
+
+/// Gives a cgroup to the user as systemd does (cgroups(7), "Cgroup delegation: transferring ownership"), and
+/// goes below it: whoever moves a process needs the right to write to what both cgroups have above them.
+fn delegate(cgroup: &Path) -> Outcome {
+    let caller = cgroup.join("caller");
+    fs::create_dir(&caller)?;
+    for directory in [cgroup, &caller] {
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            chown(directory.join(name), Some(mode::USER), Some(mode::USER))?;
+        }
+    }
+    Ok(fs::write(caller.join("cgroup.procs"), "0")?)
 }
 
 pub fn as_words(words: &[String]) -> Vec<&str> {

@@ -195,6 +195,59 @@ fn the_engines_default_profile_decides_as_libseccomp_for_every_capability_set() 
     assert!(compared > 100_000, "{compared}");
 }
 
+const MOBY: &str = include_str!("../testdata/moby.json");
+
+#[test]
+fn mobys_default_profile_decides_as_libseccomp_for_every_capability_set() {
+    let mut compared = 0;
+    for caps in [&DOCKER_CAPS[..], &[], &["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_BPF"]] {
+        let json = oracle::engine_profile_of(MOBY, Arch::X86_64, caps);
+        let profile: Profile<'_> = serde_json::from_str(&json).expect("a profile");
+        compared += compare_all(&profile, Arch::X86_64, 400, &[1, 2]);
+    }
+    println!("{compared} decisions compared");
+    assert!(compared > 100_000, "{compared}");
+}
+
+#[test]
+fn the_engines_profiles_decide_as_libseccomp_on_every_processor() {
+    let mut compared = 0;
+    for native in Arch::ALL.into_iter().filter(|a| oracle::scmp(*a).is_some()) {
+        for json in
+            [oracle::engine_profile_of(MOBY, native, &DOCKER_CAPS), oracle::engine_profile(native, &DOCKER_CAPS)]
+        {
+            let profile: Profile<'_> = serde_json::from_str(&json).expect("a profile");
+            compared += compare_all(&profile, native, 0, &[2]);
+        }
+    }
+    println!("{compared} decisions compared");
+    assert!(compared > 1_000_000, "{compared}");
+}
+
+/// Each group of systemd refused, and each allowed alone, on x86_64 with its two other ABIs.
+#[test]
+fn systemds_groups_decide_as_libseccomp() {
+    let (mut compared, mut groups) = (0, 0);
+    for line in include_str!("../testdata/systemd-groups.txt").lines() {
+        let mut names: Vec<&str> = line.split_whitespace().filter(|name| !name.starts_with('@')).collect();
+        names.sort_unstable();
+        names.dedup();
+        for (default, action) in [("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"), ("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW")] {
+            let profile = Profile {
+                default_action: Some(default.into()),
+                architectures: vec!["SCMP_ARCH_X86".into(), "SCMP_ARCH_X32".into()],
+                syscalls: vec![rule(&names, action, Vec::new())],
+                ..Profile::default()
+            };
+            let levels: &[u32] = if line.starts_with("@system-service ") { &[1, 2] } else { &[2] };
+            compared += compare_all(&profile, Arch::X86_64, 0, levels);
+        }
+        groups += 1;
+    }
+    println!("{groups} groups, {compared} decisions compared");
+    assert!(groups > 20 && compared > 1_000_000, "{groups} {compared}");
+}
+
 #[test]
 fn one_rule_of_every_operator_at_every_edge() {
     let ops = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];

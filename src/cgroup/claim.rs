@@ -13,6 +13,7 @@ use super::path::CgroupPath;
 use super::plan::{CgroupPlan, DeviceFilter, HierarchyPlan};
 use super::program;
 use super::record::Record;
+use super::systemd::{self, Bus, Unit};
 use super::values::Write;
 use crate::error::{Error, Kind, Result};
 
@@ -23,6 +24,8 @@ const ITEM: &str = "linux.cgroupsPath";
 pub struct Claim<'p> {
     plan: &'p CgroupPlan,
     roots: Vec<(Dir, bool)>,
+    /// Who makes it, where that is not the runtime.
+    manager: Option<Bus>,
 }
 
 /// A container's cgroup, made and held by fds (all O_CLOEXEC).
@@ -30,6 +33,8 @@ pub struct Claim<'p> {
 pub struct Cgroup<'p> {
     plan: &'p CgroupPlan,
     leaves: Vec<Leaf<'p>>,
+    /// systemd and the hierarchy's root, until [`Cgroup::start_unit`].
+    manager: Option<(Bus, Dir)>,
 }
 
 #[derive(Debug)]
@@ -51,7 +56,20 @@ impl CgroupPlan {
                 false => v1.push((hierarchy.v1.join(","), self.path.at(&hierarchy.mount))),
             }
         }
-        Record { v2, v1 }
+        let unit = self.unit.as_ref().map(|unit| Unit {
+            name: unit.name.unit.clone(),
+            user: unit.user,
+            top: self.hierarchies.first().filter(|_| unit.subgroup.is_some()).map(|h| self.unit_path().at(&h.mount)),
+        });
+        Record { v2, v1, unit }
+    }
+
+    /// The cgroup of the unit, or without one the container's.
+    fn unit_path(&self) -> CgroupPath {
+        match &self.unit {
+            Some(unit) if unit.subgroup.is_some() => self.path.parent(),
+            _ => self.path.clone(),
+        }
     }
 
     /// Opens the cgroup of a container that has one, to apply an update's plan
@@ -68,7 +86,7 @@ impl CgroupPlan {
             };
             leaves.push(Leaf { plan: hierarchy, dir, controllers });
         }
-        Ok(Cgroup { plan: self, leaves })
+        Ok(Cgroup { plan: self, leaves, manager: None })
     }
 
     /// Looks whether the place is free: absent, or an empty cgroup that is not frozen
@@ -82,12 +100,13 @@ impl CgroupPlan {
             let there = self.check_free(&root)?;
             roots.push((root, there));
         }
-        Ok(Claim { plan: self, roots })
+        let manager = self.unit.as_ref().map(|unit| Bus::connect(unit.user)).transpose()?;
+        Ok(Claim { plan: self, roots, manager })
     }
 
     /// Whether the cgroup is there; an error if it is in use.
     fn check_free(&self, root: &Dir) -> Result<bool> {
-        let below = &self.path.to_string()[1..];
+        let below = &self.unit_path().to_string()[1..];
         let leaf = match root.open_below(below) {
             Ok(leaf) => leaf,
             Err(Errno::NOENT) => return Ok(false),
@@ -112,7 +131,12 @@ impl CgroupPlan {
 impl<'p> Claim<'p> {
     /// Makes the directories and switches controllers on. After an error nothing that
     /// was made here is left.
-    pub fn create(self) -> Result<Cgroup<'p>> {
+    ///
+    /// With the systemd driver nothing is made yet: a scope needs its process first.
+    pub fn create(mut self) -> Result<Cgroup<'p>> {
+        if let (Some(bus), Some((root, _))) = (self.manager.take(), self.roots.pop()) {
+            return Ok(Cgroup { plan: self.plan, leaves: Vec::new(), manager: Some((bus, root)) });
+        }
         let mut made = Vec::new();
         match self.make_all(&mut made) {
             Ok(cgroup) => Ok(cgroup),
@@ -144,7 +168,7 @@ impl<'p> Claim<'p> {
             };
             leaves.push(Leaf { plan: hierarchy, dir, controllers });
         }
-        Ok(Cgroup { plan: self.plan, leaves })
+        Ok(Cgroup { plan: self.plan, leaves, manager: None })
     }
 }
 
@@ -228,6 +252,39 @@ fn fill_cpuset(root: &Dir, path: &CgroupPath) -> Result<()> {
 }
 
 impl Cgroup<'_> {
+    /// With the systemd driver: has the unit made around process `pid`, and takes hold of
+    /// the cgroup. Nothing is left to do for [`Cgroup::place`].
+    pub fn start_unit(&mut self, pid: u32) -> Result<()> {
+        let plan = self.plan;
+        let (Some(unit), Some((mut bus, root))) = (&plan.unit, self.manager.take()) else { return Ok(()) };
+        systemd::start(&mut bus, unit, pid)?;
+        let mut dir = open(&root, &plan.unit_path().to_string()[1..])?;
+        if let Some(name) = &unit.subgroup {
+            dir.mkdir(name)?;
+            dir = open(&dir, name)?;
+        }
+        if unit.subgroup.is_some() || unit.name.is_slice() {
+            super::join::place(&dir, pid)?;
+        }
+        for hierarchy in &plan.hierarchies {
+            let controllers = controllers::enable(&root, &plan.path, &dir, &hierarchy.writes)?;
+            let dir = open(&dir, ".")?;
+            self.leaves.push(Leaf { plan: hierarchy, dir, controllers });
+        }
+        Ok(())
+    }
+
+    /// With the systemd driver: tells systemd of an update's values, so that it does not
+    /// undo them. To be followed by [`Cgroup::apply`], which writes them exactly.
+    pub fn tell_unit(&self) -> Result<()> {
+        let Some(unit) = self.plan.unit.as_ref().filter(|unit| !unit.properties.is_empty()) else { return Ok(()) };
+        // systemd would write at once what must not be written.
+        for leaf in &self.leaves {
+            leaf.plan.writes.list.iter().try_for_each(|write| leaf.check_usage(write))?;
+        }
+        systemd::set_properties(&mut Bus::connect(unit.user)?, &unit.name.unit, &unit.properties)
+    }
+
     /// The cgroup v2 directory for CLONE_INTO_CGROUP; `None` without one.
     #[must_use]
     pub fn v2(&self) -> Option<BorrowedFd<'_>> {
@@ -298,12 +355,7 @@ impl Leaf<'_> {
         if is_v2 && write.harmless && !self.controllers.contains(&write.controller) {
             return Ok(());
         }
-        if let Some((file, limit)) = write.not_below {
-            let usage = self.dir.read(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
-            if let Some(usage) = usage.filter(|usage| *usage >= limit) {
-                return Err(Error::invalid(&write.item, format!("{limit} is not above the {usage} bytes in use")));
-            }
-        }
+        self.check_usage(write)?;
         let mut tried = (&write.file, &write.value);
         let mut result = self.dir.write(tried.0, tried.1);
         if let (Err(Errno::NOENT), Some((file, value))) = (result, &write.or) {
@@ -314,6 +366,15 @@ impl Leaf<'_> {
             Ok(()) => Ok(()),
             Err(Errno::NOENT) if write.harmless => Ok(()),
             Err(errno) => Err(self.write_error(write, tried, errno)),
+        }
+    }
+
+    fn check_usage(&self, write: &Write) -> Result<()> {
+        let Some((file, limit)) = write.not_below else { return Ok(()) };
+        let usage = self.dir.read(file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        match usage.filter(|usage| *usage >= limit) {
+            Some(usage) => Err(Error::invalid(&write.item, format!("{limit} is not above the {usage} bytes in use"))),
+            None => Ok(()),
         }
     }
 

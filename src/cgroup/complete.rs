@@ -87,7 +87,7 @@ mod tests {
         let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).expect("written");
         write("memory.max", "4096\n");
         write("cpu.max", "20000 50000\n");
-        let record = Record { v2: dir.path().to_str().map(str::to_owned), v1: Vec::new() };
+        let record = Record { v2: dir.path().to_str().map(str::to_owned), ..Record::default() };
         let completed = |text: &str| {
             let mut resources: Resources<'_> = serde_json::from_str(text).expect("resources");
             record.complete(&mut resources).expect("read");

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::systemd::UnitPlan;
 use crate::error::{Error, Result};
 
 const ITEM: &str = "linux.cgroupsPath";
@@ -43,6 +44,23 @@ impl CgroupPath {
             return Err(Error::invalid(ITEM, "names the root cgroup, which no container may own"));
         }
         Ok(CgroupPath(names))
+    }
+
+    /// The place of a unit below the service manager's cgroup `base`.
+    pub fn of_unit(base: Option<&str>, unit: &UnitPlan) -> Result<CgroupPath> {
+        let base = base.unwrap_or("").split('/').filter(|name| !name.is_empty()).map(str::to_owned);
+        let names: Vec<String> = base.chain(unit.name.path()?).chain(unit.subgroup.clone()).collect();
+        match names.iter().any(|name| name == "..") {
+            true => Err(Error::invalid(ITEM, "systemd's cgroup is outside of this cgroup namespace")),
+            false if names.is_empty() => Err(Error::invalid(ITEM, "names the root slice, which no container may own")),
+            false => Ok(CgroupPath(names)),
+        }
+    }
+
+    /// The cgroup above.
+    #[must_use]
+    pub fn parent(&self) -> CgroupPath {
+        CgroupPath(self.ancestors().to_vec())
     }
 
     /// The cgroup's own name.

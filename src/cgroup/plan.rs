@@ -8,6 +8,7 @@ use super::devices::{self, Rule};
 use super::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
 use super::record::Record;
+use super::systemd::UnitPlan;
 use super::values::{Write, Writes};
 use super::{v1, v2};
 use crate::config::{Config, Resources};
@@ -20,10 +21,25 @@ pub struct Options<'a> {
     /// The runtime has no rights outside its own user namespace: a cgroup nobody
     /// asked for may be missing, and so may the device filter.
     pub rootless: bool,
-    /// `--cgroup-manager disabled`: stay in the caller's cgroup.
-    pub disabled: bool,
+    /// Who makes the cgroup.
+    pub driver: Driver,
     /// The runtime's own cgroup ([`super::probe_own_cgroup`]), for `rootless`.
     pub own_cgroup: Option<&'a str>,
+    /// The cgroup of the user's service manager ([`super::probe_user_manager`]), for `rootless`
+    /// with [`Driver::Systemd`].
+    pub manager_cgroup: Option<&'a str>,
+}
+
+/// Who makes and removes the cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The runtime itself.
+    #[default]
+    Cgroupfs,
+    /// systemd, as a transient unit.
+    Systemd,
+    /// Nobody: the container stays in the caller's cgroup.
+    Disabled,
 }
 
 /// All that will be done about one container's cgroup.
@@ -31,6 +47,8 @@ pub struct Options<'a> {
 pub struct CgroupPlan {
     /// Where, in every hierarchy.
     pub path: CgroupPath,
+    /// What systemd is asked for; `None` where the runtime makes the cgroup itself.
+    pub unit: Option<UnitPlan>,
     /// The directories, v1 hierarchies first. Empty: no cgroup at all.
     pub hierarchies: Vec<HierarchyPlan>,
     /// The device filter on cgroup v2. On v1 it is among the writes.
@@ -79,8 +97,16 @@ pub enum DeviceFilter {
 pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Options<'_>) -> Result<CgroupPlan> {
     let base = options.own_cgroup.filter(|_| options.rootless);
     let configured = config.linux.cgroups_path.as_deref();
+    let unit = match options.driver {
+        Driver::Systemd => Some(UnitPlan::new(id, configured, &config.annotations, options.rootless)?),
+        Driver::Cgroupfs | Driver::Disabled => None,
+    };
     let mut plan = CgroupPlan {
-        path: CgroupPath::plan(configured, id, base)?,
+        path: match &unit {
+            Some(unit) => CgroupPath::of_unit(options.manager_cgroup.filter(|_| unit.user), unit)?,
+            None => CgroupPath::plan(configured, id, base)?,
+        },
+        unit,
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: plan_owner(config),
@@ -89,18 +115,28 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
     let none = Resources::default();
     let resources = config.linux.resources.as_ref().unwrap_or(&none);
     let rules = devices::plan_rules(&resources.devices)?;
-    if options.disabled {
+    if options.driver == Driver::Disabled {
         return Ok(plan);
     }
     match layout {
         Layout::V2 { mount } => plan_v2(&mut plan, mount, &[], resources)?,
+        Layout::Hybrid { .. } if plan.unit.is_some() => {
+            return Err(Error::invalid(
+                "--systemd-cgroup",
+                "this host has cgroup v1, or none; the driver needs v2 alone",
+            )
+            .hint("use --cgroup-manager cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1"));
+        }
         Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, options.rootless)?,
+    }
+    if let (Some(unit), [hierarchy, ..]) = (&mut plan.unit, &plan.hierarchies[..]) {
+        unit.limit(&hierarchy.writes);
     }
     plan_devices(&mut plan, &rules, options.rootless)?;
     for hierarchy in &mut plan.hierarchies {
         let unified = hierarchy.writes.list.iter().any(|write| write.unified);
         let asked = !configured.is_none_or(str::is_empty) || unified || !hierarchy.writes.needs().is_empty();
-        hierarchy.may_be_missing = options.rootless && !asked;
+        hierarchy.may_be_missing = options.rootless && !asked && plan.unit.is_none();
     }
     Ok(plan)
 }
@@ -125,6 +161,7 @@ pub fn plan_update(record: &Record, resources: &Resources<'_>, layout: &Layout) 
     };
     let mut plan = CgroupPlan {
         path: CgroupPath::plan(Some(below), "", None)?,
+        unit: None,
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
         owner: None,
@@ -133,6 +170,9 @@ pub fn plan_update(record: &Record, resources: &Resources<'_>, layout: &Layout) 
     match layout {
         Layout::V2 { mount } => plan_v2(&mut plan, mount, &[], resources)?,
         Layout::Hybrid { v1, v2 } => plan_hybrid(&mut plan, v1, v2.as_deref(), resources, false)?,
+    }
+    if let (Some(unit), [hierarchy, ..]) = (&record.unit, &plan.hierarchies[..]) {
+        plan.unit = Some(UnitPlan::update(unit, &hierarchy.writes));
     }
     Ok(plan)
 }
@@ -271,6 +311,9 @@ impl fmt::Display for CgroupPlan {
         if self.hierarchies.is_empty() {
             return writeln!(f, "cgroup: none");
         }
+        if let Some(unit) = &self.unit {
+            writeln!(f, "{unit}")?;
+        }
         for hierarchy in &self.hierarchies {
             let kind = if hierarchy.v1.is_empty() { "v2".to_owned() } else { hierarchy.v1.join(",") };
             writeln!(f, "cgroup {} ({kind})", self.path.at(&hierarchy.mount))?;
@@ -396,7 +439,7 @@ cgroup /sys/fs/cgroup/unified/c1 (v2)
 
     #[test]
     fn a_disabled_manager_plans_nothing_but_still_judges_the_config() {
-        let disabled = Options { disabled: true, ..Options::default() };
+        let disabled = Options { driver: Driver::Disabled, ..Options::default() };
         assert_eq!(planned(LIMITS, &v2_host(), &disabled), "cgroup: none\n");
         assert!(planned(r#"{"cgroupsPath":".."}"#, &v2_host(), &disabled).starts_with("error"));
     }

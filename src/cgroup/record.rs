@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
 use super::freeze::wait_event;
+use super::systemd::{self, Unit};
 use crate::error::{Error, Result};
 
 /// How long killed processes may take to go, and a cgroup to become removable.
@@ -26,6 +27,9 @@ pub struct Record {
     /// In each v1 hierarchy: its controllers, joined by commas, and the path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub v1: Vec<(String, String)>,
+    /// The unit that systemd has made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl Record {
@@ -42,10 +46,16 @@ impl Record {
         self.v2.as_deref().or(v1.map(|(_, path)| path.as_str()))
     }
 
+    /// The top of what is the container's: beside its own cgroup a unit may hold a process that
+    /// a killed create has left there.
+    fn top(&self) -> Option<&str> {
+        self.unit.as_ref().and_then(|unit| unit.top.as_deref()).or(self.v2.as_deref())
+    }
+
     /// The processes in the cgroup and below it. Those outside the caller's PID
     /// namespace have no number here and are left out.
     pub fn procs(&self) -> Result<Vec<u32>> {
-        let mut pids = match self.open_main()? {
+        let mut pids = match open_if_there(self.main())? {
             Some(dir) => procs_below(&dir)?,
             None => Vec::new(),
         };
@@ -55,16 +65,6 @@ impl Record {
         Ok(pids)
     }
 
-    /// `None` if there is no cgroup (any more).
-    fn open_main(&self) -> Result<Option<Dir>> {
-        let Some(path) = self.main() else { return Ok(None) };
-        match Dir::open(path) {
-            Ok(dir) => Ok(Some(dir)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
-        }
-    }
-
     /// Sends `signal` to every process of the cgroup and below it.
     ///
     /// SIGKILL goes by cgroup.kill (kernel 5.14), which misses nobody and returns at
@@ -72,7 +72,8 @@ impl Record {
     /// file, and for other signals, the cgroup is frozen while its processes are
     /// counted; SIGKILL is then repeated until none is left, for ten seconds at most.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
-        let Some(dir) = self.open_main()? else { return Ok(()) };
+        let top = self.top().filter(|_| signal == Signal::KILL);
+        let Some(dir) = open_if_there(top.or(self.main()))? else { return Ok(()) };
         if signal == Signal::KILL && self.v2.is_some() {
             match dir.write("cgroup.kill", "1") {
                 Ok(()) | Err(Errno::NODEV) => return self.kill_in_v1(),
@@ -125,13 +126,25 @@ impl Record {
     }
 
     /// Removes the cgroup with everything below it. Waits up to ten seconds for killed
-    /// processes to go. What is absent is fine; cgroups above are left alone.
+    /// processes to go, then for systemd to forget the unit. What is absent is fine; cgroups
+    /// above are left alone.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let paths = self.v2.iter().chain(self.v1.iter().map(|(_, path)| path));
+        let paths = self.top().into_iter().chain(self.v1.iter().map(|(_, path)| path.as_str()));
         // Every hierarchy is tried, and the first failure reported.
         let results: Vec<Result<()>> = paths.map(|path| remove_tree(path, deadline)).collect();
-        results.into_iter().collect()
+        results.into_iter().collect::<Result<()>>()?;
+        self.unit.as_ref().map_or(Ok(()), systemd::stop)
+    }
+}
+
+/// `None` if there is no cgroup (any more).
+fn open_if_there(path: Option<&str>) -> Result<Option<Dir>> {
+    let Some(path) = path else { return Ok(None) };
+    match Dir::open(path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
     }
 }
 
@@ -288,6 +301,7 @@ mod tests {
         let record = Record {
             v2: Some("/sys/fs/cgroup/c1".into()),
             v1: vec![("cpu,cpuacct".into(), "/sys/fs/cgroup/cpu/c1".into())],
+            unit: None,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(text, r#"{"v2":"/sys/fs/cgroup/c1","v1":[["cpu,cpuacct","/sys/fs/cgroup/cpu/c1"]]}"#);
@@ -297,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_dead_and_removed() {
-        let gone = Record { v2: Some("/sys/fs/cgroup/no/such".into()), v1: vec![] };
+        let gone = Record { v2: Some("/sys/fs/cgroup/no/such".into()), ..Record::default() };
         gone.kill_all(Signal::KILL).unwrap();
         gone.remove().unwrap();
         assert!(gone.procs().unwrap().is_empty());

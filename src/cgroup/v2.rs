@@ -120,6 +120,10 @@ fn plan_cpu(cpu: &Cpu<'_>, out: &mut Writes) -> Result<()> {
         return Err(Error::invalid("linux.resources.cpu.quota", format!("{quota} is neither a time nor -1")));
     }
     let period = cpu.period.filter(|period| *period != 0);
+    if period.is_some() {
+        // Without a quota it limits nothing yet; a later update that names only the quota counts on it.
+        out.want("cpu");
+    }
     if quota.is_some() || period.is_some() {
         let max = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
         let value = format!("{max} {}", period.unwrap_or(DEFAULT_PERIOD));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xebec::cgroup::Driver;
 use xebec::spawn::{Options, own_exe};
 use xebec::state::ContainerId;
 use xebec::{Error, Result};
@@ -36,10 +37,6 @@ pub fn id(text: &str) -> Result<ContainerId> {
 /// What `create` and `run` share. The binary is protected before anything is opened.
 pub fn options(global: &Global, args: &Create) -> Result<Options> {
     own_exe::protect()?;
-    if global.manager() == CgroupManager::Systemd {
-        return Err(Error::invalid("--systemd-cgroup", "the systemd cgroup driver is not in this release")
-            .hint("use the cgroupfs driver"));
-    }
     let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
     let (listen_fds, listen_fdnames) = socket_activation();
     Ok(Options {
@@ -54,7 +51,11 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         listen_fdnames,
         rootless: is_rootless(global),
         notify_socket: notify_socket(),
-        cgroup_disabled: global.manager() == CgroupManager::Disabled,
+        cgroup_driver: match global.manager() {
+            CgroupManager::Cgroupfs => Driver::Cgroupfs,
+            CgroupManager::Systemd => Driver::Systemd,
+            CgroupManager::Disabled => Driver::Disabled,
+        },
     })
 }
 

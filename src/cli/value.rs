@@ -65,9 +65,11 @@ where
 
 /// A user or group id; the last 32-bit value is no id but the kernel's "leave it".
 pub fn id(word: &str) -> Result<u32, String> {
+    // u32::from_str would also take a plus sign.
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     match word.parse() {
-        Ok(u32::MAX) | Err(_) => Err("expected a numeric id below 4294967295".into()),
-        Ok(id) => Ok(id),
+        Ok(id) if digits && id != u32::MAX => Ok(id),
+        _ => Err("expected a numeric id below 4294967295".into()),
     }
 }
 
@@ -268,7 +270,7 @@ mod tests {
     fn users_are_numeric_and_never_the_kernels_leave_it() {
         assert_eq!(user("0"), Ok(User { uid: 0, gid: None }));
         assert_eq!(user("1000:5"), Ok(User { uid: 1000, gid: Some(5) }));
-        for word in ["", ":", "1:", "root", "4294967295", "1:4294967295", "1:2:3", "-1"] {
+        for word in ["", ":", "1:", "root", "4294967295", "1:4294967295", "1:2:3", "-1", "+1", "1:+1"] {
             assert!(user(word).is_err(), "{word:?}");
         }
     }

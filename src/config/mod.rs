@@ -31,7 +31,19 @@ pub const OCI_VERSION: &str = "1.3.0";
 /// # Errors
 /// Every place at which the text is not of the specification's shape.
 pub fn parse_config<'a>(name: &str, text: &'a str) -> Result<Config<'a>> {
-    parse(name, text, &shape::CONFIG)
+    parse(name, text, &shape::CONFIG).map(by_its_version)
+}
+
+/// Gives a value the meaning it has in the config's own version: before 1.3.0 a pids limit of 0 was the
+/// default, "no limit" (podman still writes it for `--pids-limit=-1`); since then it is a limit.
+fn by_its_version(mut config: Config<'_>) -> Config<'_> {
+    if matches!(check::semver(&config.oci_version), Some((1, 0..=2)))
+        && let Some(pids) = config.linux.resources.as_mut().and_then(|resources| resources.pids.as_mut())
+        && pids.limit == Some(0)
+    {
+        pids.limit = Some(-1);
+    }
+    config
 }
 
 /// Reads a process.json: what `exec --process` takes.
@@ -57,6 +69,21 @@ fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a str, shape: &'static Shap
         let findings = shape::compare(text, shape);
         if findings.is_empty() { Error::invalid(name, first.to_string()) } else { Findings(&findings).error(name) }
     })
+}
+
+#[cfg(test)]
+mod version_tests {
+    use super::*;
+
+    #[test]
+    fn a_pids_limit_of_zero_is_a_limit_since_1_3_0() {
+        for (version, limit) in [("1.0.2-dev", -1), ("1.2.1", -1), ("1.3.0", 0), ("1.4.0", 0), ("2.0.0", 0)] {
+            let text = format!(r#"{{"ociVersion":"{version}","linux":{{"resources":{{"pids":{{"limit":0}}}}}}}}"#);
+            let config = parse_config("config.json", &text).expect("a config");
+            let pids = config.linux.resources.and_then(|resources| resources.pids).expect("pids");
+            assert_eq!(pids.limit, Some(limit), "{version}");
+        }
+    }
 }
 
 #[cfg(test)]

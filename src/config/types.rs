@@ -340,7 +340,7 @@ objects! {
         }
     }
 
-    /// -1 for no limit; 0 is a limit.
+    /// -1 for no limit; 0 is a limit, and in a config older than 1.3.0 none (`parse_config` makes it -1).
     #[derive(Default, Copy)]
     Pids {
         may { limit: Option<i64> }

@@ -130,7 +130,8 @@ pub static HOOKS: &[&str] =
 
 /// Annotations that change what the runtime does, for
 /// `features`' potentiallyUnsafeConfigAnnotations: what has an effect here. Names and meanings are crun's.
-pub static ANNOTATIONS: &[&str] = &[KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER];
+pub static ANNOTATIONS: &[&str] =
+    &[KEEP_ORIGINAL_GROUPS, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER, SYSTEMD_PROPERTY, SYSTEMD_SUBGROUP];
 
 /// "1": the process keeps the runtime's supplementary groups.
 pub const KEEP_ORIGINAL_GROUPS: &str = "run.oci.keep_original_groups";
@@ -138,6 +139,10 @@ pub const KEEP_ORIGINAL_GROUPS: &str = "run.oci.keep_original_groups";
 pub const SECCOMP_FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 /// The agent's socket, where `linux.seccomp.listenerPath` names none.
 pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+/// What the keys of properties of the systemd unit begin with.
+pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
+/// The name of a cgroup below the systemd unit's, for the container.
+pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
 
 /// A capability's name (capabilities(7)) to its number.
 #[must_use]

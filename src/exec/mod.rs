@@ -6,7 +6,7 @@
 //! open the cgroup, clone3 ──────────────▶ OomScoreAdj, Undumpable
 //! (in the container's PID namespace)      JoinContainer: one setns by init's pidfd
 //!                      ◀── Console + fd ── Console (foreground)
-//! place in cgroup v1 ──────── PLACED ───▶ user, limits … AwaitPlacement
+//! place in cgroup v1, resctrl  PLACED ───▶ user, limits … AwaitPlacement
 //!                      ◀── Ready ───────── Outlive
 //!                      ◀── end of file ─── Exec (or Failed, at any point)
 //! pid file, pidfd; watch until it ends
@@ -14,6 +14,7 @@
 //!
 //! Needs no lock and writes nothing down: the kernel ends the process with the container.
 
+mod prepared;
 mod request;
 mod target;
 
@@ -32,14 +33,18 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::Plan;
 use crate::plan::exec::{Entry, ExecPlan, plan_exec};
 use crate::plan::step::Step;
-use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, run, settle};
+use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, resctrl, run, settle};
 use crate::state::{ContainerId, Status, state_json};
 use crate::sys::process::{self, Child, pidfd_send_signal};
 use crate::sys::settings;
+use crate::sys::vfork::clone3_vfork;
 
+use prepared::Prepared;
 pub use request::Request;
 use target::Target;
 
+/// CLONE_NEWTIME of sched.h.
+const NEW_TIME: u64 = 0x80;
 /// How long a child has to obey a signal.
 const GRACE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -57,15 +62,17 @@ pub struct Executed {
 /// Runs a program in a container; without `detach` waits for its end.
 ///
 /// The foreground form takes all signals and reaps all children, and
-/// `execCPUAffinity.initial` stays with the calling thread: it is for a process of its own.
+/// `execCPUAffinity.initial` stays with the calling thread, and an ordinary user's `oomScoreAdj` with its process:
+/// it is for a process of its own.
 ///
 /// # Errors
 /// The container does not run (or is paused), the process is not valid, or cannot be executed.
 pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
     let target = Target::find(&options.root, id, request.ignore_paused)?;
-    let stored = target.config_text()?;
+    let mut prepared = prepare(&target)?;
+    let filter = prepared.take_filter();
     let file = request.read_process()?;
-    let mut config = crate::config::parse_config("config.json", &stored)?;
+    let mut config = prepared.config()?;
     let (process, mut warnings) = request.decide(config.process.take(), file.as_deref())?;
     run::refuse_lost_terminal(request.detach, process.terminal, options)?;
     config.process = Some(process);
@@ -77,11 +84,12 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         id: id.as_str(),
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
+        joined_user_by_parent: namespaces.by_parent & libc::CLONE_NEWUSER as u64 != 0,
         chroot: !namespaces.configured.has("mount"),
-        placed_late: place.has_v1(),
+        placed_late: place.has_v1() || record.resctrl.is_some(),
         no_new_keyring: record.no_new_keyring,
     };
-    let ExecPlan { mut plan, initial } = plan_exec(&config, &namespaces.configured, &entry, &host)?;
+    let ExecPlan { mut plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
     // What the container's own config asks for in vain, its create has told.
     if file.is_some() || !request.capabilities.is_empty() {
         warnings.append(&mut plan.warnings);
@@ -90,9 +98,23 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
         settings::sched_setaffinity(&cpus)
             .map_err(|errno| Error::sys("process.execCPUAffinity.initial", "sched_setaffinity", errno))?;
     }
+    if let Some(score) = plan.oom_score_adj {
+        settle::write_oom_score(std::process::id(), score)?;
+    }
     let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
     let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;
     Ok(Executed { pid, status, warnings })
+}
+
+/// What an earlier call has worked out of the container's config, or this one does.
+fn prepare(target: &Target) -> Result<Prepared> {
+    if let Some(prepared) = Prepared::read(&target.container)? {
+        return Ok(prepared);
+    }
+    let prepared = Prepared::make(&target.config_text()?)?;
+    // It only saves time: where there is no room for it, the next call does without, too.
+    prepared.keep(&target.container).ok();
+    Ok(prepared)
 }
 
 /// The parts of the second half of the story.
@@ -159,9 +181,12 @@ impl Start<'_> {
         };
         let mut scene = spawn::scene(&parts, channel, None)?;
         self.add_root(&mut scene)?;
-        let clone = || {
-            process::clone3(0, place.v2(), || run_child(scene))
-                .map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
+        let mut clone = || {
+            let made = match self.may_borrow_memory() {
+                true => self.clone_borrowing(place, &mut scene)?,
+                false => process::clone3(0, place.v2(), || run_child(&mut scene)),
+            };
+            made.map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
         };
         // Born undumpable, since it is born in the container's PID namespace; but files of an undumpable
         // process in /proc are root's, and another user's child still has to write one.
@@ -175,6 +200,34 @@ impl Start<'_> {
         }
     }
 
+    /// Can the child work in our memory while we stand still (docs/decisions/exec.md)?
+    ///
+    /// Not when it waits for us, when it may be born frozen, or when it enters a time namespace,
+    /// which takes a memory of its own (setns(2)).
+    fn may_borrow_memory(&self) -> bool {
+        let speaks_against = |step: &Step| match step {
+            Step::AwaitPlacement | Step::Chroot => true,
+            Step::JoinContainer { namespaces, .. } => namespaces & NEW_TIME != 0,
+            _ => false,
+        };
+        geteuid().is_root()
+            && self.plan.listener.is_none()
+            && !self.request.ignore_paused
+            && !self.plan.steps.iter().any(speaks_against)
+    }
+
+    fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
+        let mut clone = || clone3_vfork(place.v2(), || run_child(scene));
+        // We cannot answer a signal meanwhile: one that means the end ends us, and that ends the child.
+        let made = if self.request.detach { clone() } else { run::mortal(clone)? };
+        scene.disown();
+        match made {
+            // A machine that this is not written for.
+            Err(Errno::NOSYS) => Ok(process::clone3(0, place.v2(), || run_child(scene))),
+            made => Ok(made),
+        }
+    }
+
     /// Where the container has no mount namespace, its root is but init's.
     fn add_root(&self, scene: &mut Scene<'_>) -> Result<()> {
         if self.plan.steps.iter().any(|step| matches!(step, Step::Chroot)) {
@@ -185,12 +238,16 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// The place in cgroup v1, which clone3 cannot give.
+    /// The place in cgroup v1 and in resctrl, which clone3 cannot give.
     fn place(&self, place: &Join, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
-        if !place.has_v1() {
+        if !self.plan.steps.iter().any(|step| matches!(step, Step::AwaitPlacement)) {
             return Ok(());
         }
-        place.place(child.pid.as_raw_nonzero().get().unsigned_abs(), place.v2().is_some())?;
+        let pid = child.pid.as_raw_nonzero().get();
+        place.place(pid.unsigned_abs(), place.v2().is_some())?;
+        if let Some(group) = &self.target.record()?.resctrl {
+            resctrl::join(group, pid)?;
+        }
         match wire::send_byte(channel, wire::PLACED) {
             // Gone: its last word tells why.
             Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),

@@ -1,6 +1,6 @@
 //! The container to enter: its init, its namespaces, its cgroup.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::{Namespaces, plan_namespaces};
 use crate::state::{Container, ContainerId, Init, Record, Status};
+use crate::sys::{process, settings};
 
 use super::wrong_state;
 
@@ -46,14 +47,12 @@ impl Target {
         let container = Container::open(root, id)?;
         let record_text = container.record_text()?;
         let record = container.finished(&record_text)?;
-        let (status, living) = container.look(&record.cgroup)?;
-        let (init, pidfd) = match (status, living) {
-            (Status::Created | Status::Running, Some(living)) => living,
-            (Status::Paused, Some(living)) if ignore_paused => living,
-            (Status::Paused, _) => {
+        let (init, pidfd) = match container.look_at_process()? {
+            (Status::Running, Some(_)) if !ignore_paused && record.cgroup.is_frozen()? => {
                 return Err(wrong_state(container.item(), "cannot exec in a paused container")
                     .hint("resume it first, or use --ignore-paused: the process then runs when it is resumed"));
             }
+            (Status::Running, Some(living)) => living,
             (Status::Creating, _) => return Err(wrong_state(container.item(), "its create has not finished")),
             _ => {
                 return Err(wrong_state(container.item(), "cannot exec in a stopped container: container not running"));
@@ -105,21 +104,28 @@ impl Target {
     pub fn namespaces(&self, config: &Config<'_>, host: &Host) -> Result<Entering> {
         let configured = plan_namespaces(config)?;
         let mut all = 0;
+        let own = process::pidfd_open_self();
+        let own = own.as_ref().ok().map(AsFd::as_fd);
         for &(kind, flag) in NAMESPACES {
-            if configured.is_new(kind) || self.differs(kind)? {
+            if configured.is_new(kind) || self.differs(kind, flag as u64, own)? {
                 all |= flag as u64;
             }
         }
         let (user_flag, pid_flag) = (libc::CLONE_NEWUSER as u64, libc::CLONE_NEWPID as u64);
         let mut by_parent = all & pid_flag;
-        if by_parent != 0 && all & user_flag != 0 && host.capabilities() & CAP_SYS_ADMIN == 0 {
+        if by_parent != 0 && all & user_flag != 0 && host.capabilities(CAP_SYS_ADMIN)? == 0 {
             by_parent |= user_flag;
         }
         Ok(Entering { configured, by_parent, by_child: all & !by_parent, user: all & user_flag != 0 })
     }
 
     /// Is init's namespace of this kind another than ours?
-    fn differs(&self, kind: &str) -> Result<bool> {
+    fn differs(&self, kind: &str, flag: u64, own: Option<BorrowedFd<'_>>) -> Result<bool> {
+        // A tenth of the time of the paths below, which a kernel before 6.11 still needs.
+        let by_pidfd = |pidfd| settings::namespace_inode(pidfd, flag);
+        if let Some((Ok(ours), Ok(theirs))) = own.map(|own| (by_pidfd(own), by_pidfd(self.pidfd.as_fd()))) {
+            return Ok(ours != theirs);
+        }
         let file = match kind {
             "mount" => "mnt",
             "network" => "net",
@@ -163,6 +169,30 @@ impl Target {
                 wrong_state(self.container.item(), format!("container not running: it stopped meanwhile ({error})"))
             }
             _ => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pidfd_and_proc_name_the_same_namespaces() {
+        let own = process::pidfd_open_self().expect("opened");
+        for &(kind, flag) in NAMESPACES {
+            let file = match kind {
+                "mount" => "mnt",
+                "network" => "net",
+                other => other,
+            };
+            let path = format!("/proc/self/ns/{file}");
+            match settings::namespace_inode(own.as_fd(), flag as u64) {
+                Ok(inode) => assert_eq!(inode, rustix::fs::stat(&path).expect("there").st_ino, "{kind}"),
+                Err(errno) => {
+                    assert!(matches!(errno, Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP), "{kind}: {errno}")
+                }
+            }
         }
     }
 }

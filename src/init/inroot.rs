@@ -199,6 +199,11 @@ impl Parent {
         Parent { path: [0; 64], len: 0, fd: None }
     }
 
+    /// Forgets the handle without closing it, see [`super::Scene::disown`].
+    pub fn disown(&mut self) {
+        std::mem::forget(self.fd.take());
+    }
+
     /// Lets go of the handle.
     pub fn close(&mut self) {
         self.fd = None;

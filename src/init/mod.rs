@@ -14,7 +14,6 @@ pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
@@ -78,6 +77,15 @@ pub struct Gate<'p> {
 }
 
 impl Scene<'_> {
+    /// Forgets the fds that a child with this very memory has opened or closed: their numbers
+    /// mean nothing here.
+    pub fn disown(&mut self) {
+        std::mem::forget(self.root.take());
+        std::mem::forget(self.empty_dir.take());
+        self.late.drain(..).for_each(std::mem::forget);
+        self.parent.disown();
+    }
+
     /// The root's handle; ENOENT before there is one cannot happen in a valid plan.
     fn root(&self) -> Outcome<BorrowedFd<'static>> {
         match &self.root {
@@ -111,17 +119,17 @@ impl Trouble {
 }
 
 /// The whole life of the child before the program; returns only to exit with this status.
-pub fn run(mut scene: Scene<'_>) -> i32 {
-    if prepare(&mut scene).is_err() {
+pub fn run(scene: &mut Scene<'_>) -> i32 {
+    if prepare(scene).is_err() {
         return 1;
     }
     let plan = scene.plan;
     let mut started = false;
     for (number, step) in plan.steps.iter().enumerate() {
         let mut trouble = Trouble::new();
-        if let Err(fail) = perform(&mut scene, step, &mut trouble) {
+        if let Err(fail) = perform(scene, step, &mut trouble) {
             let record = Record::failed(number, trouble.index, fail, trouble.detail());
-            return report(&scene, &record, started);
+            return report(scene, &record, started);
         }
         started |= matches!(step, Step::Ready);
     }
@@ -390,8 +398,11 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
 /// Set from outside when somebody holds the seccomp listener.
 static LISTENER_TAKEN: AtomicU32 = AtomicU32::new(0);
 
-/// How long an agent's socket may keep us waiting.
-const LISTENER_PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look for it: a minute or so on most processors. Whoever starts us gives up earlier and
+/// ends us; this is for when it was killed itself.
+///
+/// Counted, because reading a clock may be a system call: without a clock source that the vDSO can read.
+const LISTENER_PATIENCE: u64 = 4_000_000_000;
 
 /// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
 ///
@@ -409,14 +420,16 @@ fn load_filter(scene: &Scene<'_>) -> Outcome {
         }
     }
     load(filter)?;
-    let begun = Instant::now();
-    while filter.uses_notify && LISTENER_TAKEN.load(Ordering::Acquire) == 0 {
-        if begun.elapsed() > LISTENER_PATIENCE {
-            return Err(Errno::TIMEDOUT).during(Call::Seccomp);
+    if !filter.uses_notify {
+        return Ok(());
+    }
+    for _ in 0..LISTENER_PATIENCE {
+        if LISTENER_TAKEN.load(Ordering::Acquire) != 0 {
+            return Ok(());
         }
         std::hint::spin_loop();
     }
-    Ok(())
+    Err(Errno::TIMEDOUT).during(Call::Seccomp)
 }
 
 fn load(filter: &xebec_seccomp::Filter) -> Outcome {

@@ -85,8 +85,8 @@ pub fn perform(scene: &mut Scene<'_>, step: &MountStep, trouble: &mut Trouble) -
     let root = scene.root()?;
     let (tree, target) = match &step.what {
         MountWhat::Bind { source, recursive } => place(root, step, clone_at(CWD, source, *recursive)?)?,
-        MountWhat::Idmapped(idmapped) => {
-            let Some(&tree) = scene.trees.get(idmapped.slot) else { return Err(Errno::BADF).during(Call::OpenTree) };
+        MountWhat::Tree(planned) => {
+            let Some(&tree) = scene.trees.get(planned.slot) else { return Err(Errno::BADF).during(Call::OpenTree) };
             let tree = process::borrow(tree).try_clone_to_owned().map_err(|_| Errno::MFILE).during(Call::OpenTree)?;
             place(root, step, tree)?
         }
@@ -129,16 +129,22 @@ fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Outcome {
 fn place(root: BorrowedFd<'_>, step: &MountStep, tree: OwnedFd) -> Outcome<(OwnedFd, OwnedFd)> {
     let make = if inroot::is_dir(&inroot::stat(tree.as_fd())?) { Make::Directory } else { Make::File };
     let target = inroot::open_or_make(root, &step.destination, make)?;
+    verify_destination(root, step)?;
     Ok((tree, target))
+}
+
+/// A /proc or /sys that is a link would put them somewhere else (CVE-2019-19921, CVE-2023-27561).
+fn verify_destination(root: BorrowedFd<'_>, step: &MountStep) -> Outcome {
+    if !step.exact_destination {
+        return Ok(());
+    }
+    let opened = inroot::open_nofollow(root, &step.destination, OFlags::DIRECTORY);
+    opened.map(drop).map_err(|errno| Fail { call: Call::VerifyDir, errno })
 }
 
 fn new(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, trouble: &mut Trouble) -> Outcome<(OwnedFd, OwnedFd)> {
     let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
-    if fs.exact_destination {
-        // A /proc or /sys that is a link would put them somewhere else (CVE-2019-19921, CVE-2023-27561).
-        inroot::open_nofollow(root, &step.destination, OFlags::DIRECTORY)
-            .map_err(|errno| Fail { call: Call::VerifyDir, errno })?;
-    }
+    verify_destination(root, step)?;
     let context = fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC).during(Call::Fsopen)?;
     configure(context.as_fd(), fs, trouble).inspect_err(|_| trouble.read_kernel_message(context.as_fd()))?;
     let tree = mount::fsmount(context.as_fd(), step.attr.set)

@@ -184,7 +184,11 @@ pub fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Resu
         return Err(Errno::NOBUFS);
     }
     let iov = [std::io::IoSlice::new(bytes)];
-    retry_on_intr(|| rustix::net::sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL))?;
+    let mut sent = retry_on_intr(|| rustix::net::sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL))?;
+    // A stream takes a part when a signal comes while it is full; the fd has gone with the first.
+    while sent < bytes.len() {
+        sent += retry_on_intr(|| rustix::net::send(socket, &bytes[sent..], SendFlags::NOSIGNAL))?;
+    }
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Pure, as the rest of the plan; shares with `create` everything that a process has of its own.
 
+use xebec_seccomp::Filter;
+
 use crate::cgroup::{CgroupPath, CgroupPlan, DeviceFilter};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -19,6 +21,8 @@ pub struct Entry<'e> {
     pub namespaces: u64,
     /// There is a user namespace: root in it has an id of its own.
     pub become_root: bool,
+    /// The parent is in that user namespace before it clones: /proc/self is closed to what it clones there.
+    pub joined_user_by_parent: bool,
     /// The container has no mount namespace: its init has but changed its root.
     pub chroot: bool,
     /// The parent moves the child into cgroup v1 hierarchies after clone3.
@@ -35,15 +39,21 @@ pub struct ExecPlan {
     pub initial: Option<CpuMask>,
 }
 
-/// Plans `exec` of `config.process`, which the request has decided.
-pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>, host: &Host) -> Result<ExecPlan> {
+/// Plans `exec` of `config.process`, which the request has decided. The config's seccomp
+/// profile comes compiled.
+pub fn plan_exec(
+    config: &Config<'_>,
+    seccomp: Option<Filter>,
+    namespaces: &Namespaces,
+    entry: &Entry<'_>,
+    host: &Host,
+) -> Result<ExecPlan> {
     let process = config.process.as_ref().ok_or_else(|| Error::invalid("exec", "there is no process to execute"))?;
     let mut warnings = Vec::new();
-    // What create has warned of already.
-    let seccomp = seccomp::plan_seccomp(config, &mut Vec::new())?;
     let (initial, affinity) = plan_affinity(process)?;
     let mut steps = Vec::with_capacity(32);
-    if let Some(score) = process.oom_score_adj {
+    let score = process.oom_score_adj;
+    if let Some(score) = score.filter(|_| !entry.joined_user_by_parent) {
         steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
     }
     steps.push(Step::Undumpable);
@@ -73,8 +83,8 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
-        deny_setgroups: false,
-        oom_score_adj: None,
+        map_writers: Default::default(),
+        oom_score_adj: score.filter(|_| entry.joined_user_by_parent),
         net_devices: Vec::new(),
         hooks: HookPlan::default(),
         exec: super::plan_exec(config)?,
@@ -91,6 +101,7 @@ pub fn plan_exec(config: &Config<'_>, namespaces: &Namespaces, entry: &Entry<'_>
 /// Nothing is made: the process joins what is there.
 fn no_cgroup(id: &str) -> Result<CgroupPlan> {
     Ok(CgroupPlan {
+        unit: None,
         path: CgroupPath::plan(None, id, None)?,
         hierarchies: Vec::new(),
         devices: DeviceFilter::None,
@@ -128,7 +139,7 @@ mod tests {
         let config = crate::config::parse_config("c", &text).expect("a config");
         let host = Host::default();
         host.capabilities.set(u64::MAX).expect("unset");
-        let planned = plan_exec(&config, &plan_namespaces(&config).expect("none"), entry, &host).expect("a plan");
+        let planned = plan_exec(&config, None, &plan_namespaces(&config).expect("none"), entry, &host).expect("a plan");
         planned.plan.steps.iter().map(|step| step.act(&planned.plan)).collect()
     }
 
@@ -137,6 +148,7 @@ mod tests {
         namespaces: 0x2_0000,
         become_root: false,
         chroot: false,
+        joined_user_by_parent: false,
         placed_late: false,
         no_new_keyring: false,
     };

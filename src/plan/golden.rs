@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{Hierarchy, Layout};
+use crate::cgroup::{Driver, Hierarchy, Layout};
 use crate::config::{check, parse_config};
 use crate::host::Host;
 
@@ -33,6 +33,7 @@ fn hybrid() -> Layout {
 fn host(name: &str) -> Host {
     Host {
         capabilities: OnceCell::from(if name == "few-capabilities" { 1 << 10 } else { u64::MAX }),
+        ids: OnceCell::from(if name == "few-capabilities" { (1000, 1000) } else { (0, 0) }),
         cgroups: OnceCell::from(if name.starts_with("hybrid") { hybrid() } else { v2() }),
         apparmor: OnceCell::from(name == "labels-and-limits"),
         selinux: OnceCell::from(name == "labels-and-limits"),
@@ -45,6 +46,7 @@ fn request(name: &str) -> Request {
         bundle: "/bundle".into(),
         no_pivot: name == "no-pivot-no-keyring",
         no_new_keyring: name == "no-pivot-no-keyring",
+        cgroup_driver: if name.starts_with("systemd") { Driver::Systemd } else { Driver::Cgroupfs },
         ..Request::default()
     }
 }

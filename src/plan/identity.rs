@@ -11,6 +11,14 @@ use crate::sys::settings::{CapSets, SchedAttr};
 
 use super::step::{CpuMask, Credentials, Step};
 
+/// Every capability that a set of the process names, one bit each.
+pub fn named_capabilities(process: &Process<'_>) -> u64 {
+    let Some(caps) = &process.capabilities else { return 0 };
+    let sets = [&caps.bounding, &caps.permitted, &caps.inheritable, &caps.effective, &caps.ambient];
+    let known = |word: &Text<'_>| caps::Capability::from_str(word).map_or(0, |cap| cap.bitmask());
+    sets.into_iter().flatten().fold(0, |bits, word| bits | known(word))
+}
+
 /// Who the process is to be; warnings name the capabilities that cannot be granted.
 ///
 /// An absent set means none (CVE-2022-29162 and its kin filled the inheritable set).

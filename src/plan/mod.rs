@@ -19,16 +19,19 @@ mod text;
 
 use std::ffi::CString;
 
-use crate::cgroup::{CgroupPlan, Layout, Options, plan_cgroup, probe_own_cgroup};
+use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
 use crate::config::{Config, Hook, Hooks, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-pub use namespaces::{IdMaps, Join, Namespaces, plan_namespaces};
+pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
-pub use seccomp::Listener;
+pub use seccomp::{Listener, plan_seccomp};
 use step::{MountWhat, Step};
+
+/// Joins namespaces, clones mounts.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What the caller of `create` asks for besides the config.
 #[derive(Debug, Clone, Default)]
@@ -43,8 +46,8 @@ pub struct Request {
     pub rootless: bool,
     /// The host directory of the socket where the container says READY=1.
     pub notify: Option<String>,
-    /// `--cgroup-manager disabled`.
-    pub cgroup_disabled: bool,
+    /// `--cgroup-manager`.
+    pub cgroup_driver: Driver,
 }
 
 /// All that `create` will do.
@@ -56,8 +59,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
-    /// Write "deny" to init's setgroups before its gid_map.
-    pub deny_setgroups: bool,
+    /// Who writes init's uid_map, and who its gid_map.
+    pub map_writers: (MapWriter, MapWriter),
     /// What the parent writes to init's oom_score_adj, where init itself cannot.
     pub oom_score_adj: Option<i32>,
     /// Host interfaces to move into the container's network namespace, with their names there.
@@ -116,11 +119,19 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 /// Plans `create` for a checked config.
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
-    let namespaces = namespaces::plan_namespaces(config)?;
+    let mut namespaces = namespaces::plan_namespaces(config)?;
+    if namespaces.is_new("user") && host.capabilities(CAP_SYS_ADMIN)? != 0 {
+        namespaces.join_before_new_user();
+    }
     let layout = host.cgroups()?;
-    let own_cgroup = if request.rootless { probe_own_cgroup()? } else { None };
+    let (rootless, driver) = (request.rootless, request.cgroup_driver);
+    let (own_cgroup, manager_cgroup) = match driver {
+        Driver::Systemd if rootless => (None, Some(probe_user_manager()?)),
+        Driver::Cgroupfs if rootless => (probe_own_cgroup()?, None),
+        _ => (None, None),
+    };
     let options =
-        Options { rootless: request.rootless, disabled: request.cgroup_disabled, own_cgroup: own_cgroup.as_deref() };
+        Options { rootless, driver, own_cgroup: own_cgroup.as_deref(), manager_cgroup: manager_cgroup.as_deref() };
     let cgroup = plan_cgroup(&request.id, config, layout, &options)?;
     warnings.extend(cgroup.warnings.iter().cloned());
     let root = config.root.as_ref().ok_or_else(|| Error::invalid("root", "required: the root file system"))?;
@@ -135,7 +146,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
-    let deny_setgroups = denies_setgroups(&namespaces, host);
+    let map_writers = namespaces.map_writers(host)?;
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -143,7 +154,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         namespaces,
         cgroup,
         steps,
-        deny_setgroups,
+        map_writers,
         oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
@@ -171,7 +182,8 @@ struct Parts<'p> {
 fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
     let Parts { config, request, host, namespaces, hooks, cgroup } = *parts;
     let mut steps = Vec::with_capacity(64);
-    let placed_late = namespaces.joins_user() || cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let has_v1 = cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
+    let placed_late = namespaces.joins_user() || has_v1 || cgroup.unit.is_some();
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
@@ -184,12 +196,6 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     steps.extend((0..hooks.start_container.len()).map(Step::StartContainerHook));
     last_mile(&mut steps, config);
     Ok(steps)
-}
-
-/// Without CAP_SETGID a gid_map can only be written when setgroups(2) is given up for good (user_namespaces(7)).
-fn denies_setgroups(namespaces: &Namespaces, host: &Host) -> bool {
-    const CAP_SETGID: u64 = 1 << 6;
-    namespaces.is_new("user") && host.capabilities() & CAP_SETGID == 0
 }
 
 /// What comes last, because nothing of ours could be done after it.
@@ -209,21 +215,22 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
     let v1 = cgroup.hierarchies.iter().filter(|hierarchy| !hierarchy.v1.is_empty());
     let context = mounts::MountContext {
         bundle: &request.bundle,
-        cgroup_namespace: namespaces.has("cgroup"),
+        namespaces,
+        rootless: request.rootless,
+        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN)? != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,
         },
         cgroup_v1: v1.map(|h| (basename(&h.mount), cgroup.path.at(&h.mount))).collect(),
         cgroup_optional: cgroup.hierarchies.iter().any(|h| h.may_be_missing),
-        id_maps: namespaces.maps.as_ref(),
         label: mount_label(config, host)?,
     };
     let mut trees = 0;
     for (index, mount) in config.mounts.iter().enumerate() {
         let mut step = mounts::plan_mount(index, mount, &context)?;
-        if let MountWhat::Idmapped(idmapped) = &mut step.what {
-            idmapped.slot = trees;
+        if let MountWhat::Tree(tree) = &mut step.what {
+            tree.slot = trees;
             trees += 1;
         }
         steps.push(Step::Mount(Box::new(step)));
@@ -299,18 +306,21 @@ fn process(
     }
     steps.push(Step::StdioOwner { uid: process.user.uid });
     steps.push(Step::Umask(process.user.umask));
-    let grantable = if namespaces.has("user") { u64::MAX } else { host.capabilities() };
+    let grantable = match namespaces.has("user") {
+        true => u64::MAX,
+        false => host.capabilities(identity::named_capabilities(process))?,
+    };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {
         credentials.groups = None;
-    } else if denies_setgroups(namespaces, host) {
+    } else if namespaces.map_writers(host)?.1 == MapWriter::WithoutSetgroups {
         if !process.user.additional_gids.is_empty() {
             return Err(Error::invalid(
                 "process.user.additionalGids",
-                "an ordinary user may not set groups in a user namespace",
+                "an ordinary user who maps only the own group may not set groups",
             )
-            .hint("leave additionalGids out, or run xebec as root"));
+            .hint("leave additionalGids out, or map subordinate gids (subgid(5))"));
         }
         credentials.groups = None;
     }

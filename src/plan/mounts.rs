@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::sys::mount::MountAttr;
 
 use super::cstring;
-use super::namespaces::IdMaps;
-use super::step::{FileSystem, Hierarchy, Idmapped, MountStep, MountWhat};
+use super::namespaces::Namespaces;
+use super::step::{FileSystem, Hierarchy, MountStep, MountWhat, Tree, TreeMap};
 
 /// fsconfig(2) refuses string values of 256 bytes and more.
 const FSCONFIG_STRING_MAX: usize = 255;
@@ -23,16 +23,17 @@ const SHARED_SUPERBLOCKS: &[&str] =
 pub struct MountContext<'a> {
     /// The absolute bundle directory: relative bind sources start there.
     pub bundle: &'a str,
-    /// A new or joined cgroup namespace shows the container's own cgroup as the root.
-    pub cgroup_namespace: bool,
+    pub namespaces: &'a Namespaces,
+    /// The runtime has no rights outside its own user namespace.
+    pub rootless: bool,
+    /// The parent clones what is bound, with its rights.
+    pub parent_binds: bool,
     /// Where the host has cgroup v2; `None` on hosts where v1 owns the controllers.
     pub cgroup_v2: Option<&'a str>,
     /// The container's cgroup v1 directories on the host.
     pub cgroup_v1: Vec<(String, String)>,
     /// The container may have to run without a cgroup.
     pub cgroup_optional: bool,
-    /// The maps of the container's new user namespace.
-    pub id_maps: Option<&'a IdMaps>,
     /// `linux.mountLabel`, where SELinux is active.
     pub label: Option<&'a str>,
 }
@@ -70,13 +71,23 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
     let what = if sorted.remount {
         MountWhat::Remount
     } else if let (Some(recursive), Some(map_recursive)) = (sorted.bind, sorted.idmap) {
-        idmapped(&item, mount, recursive, map_recursive, context)?
+        let map = Some(idmap(&item, mount, map_recursive, context)?);
+        MountWhat::Tree(Tree { source: bind_source(&item, mount, context)?, recursive, map, slot: 0 })
     } else if sorted.idmap.is_some() {
         return Err(Error::invalid(&item, "only a bind mount can have mapped ids").hint("add the option bind or rbind"));
     } else if let Some(recursive) = sorted.bind {
-        MountWhat::Bind { source: bind_source(&item, mount, context)?, recursive }
+        let source = bind_source(&item, mount, context)?;
+        if recursive && source.as_c_str() == c"/sys" {
+            protect_cgroups(&mut sorted, context);
+        }
+        bind(source, recursive, context)
     } else if kind == "cgroup" || kind == "cgroup2" {
         cgroup(&item, context, &mut sorted)?
+    } else if let Some(source) = host_instance(kind, &sorted, context) {
+        if kind == "sysfs" {
+            protect_cgroups(&mut sorted, context);
+        }
+        bind(source, true, context)
     } else {
         // The kernel's own file systems have their own labels.
         let label = context.label.filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue"));
@@ -88,7 +99,9 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
     }
     let Sorted { attr, recursive_attr, propagation, .. } = sorted;
     let destination = in_root(&item, &mount.destination)?;
-    Ok(MountStep { index: Some(index), destination, what, attr, recursive_attr, propagation, late_readonly })
+    let exact_destination = matches!(kind, "proc" | "sysfs") && sorted.bind.is_none() && !sorted.remount;
+    let index = Some(index);
+    Ok(MountStep { index, destination, what, attr, recursive_attr, propagation, exact_destination, late_readonly })
 }
 
 /// A path below the root: absolute, also where an old config leaves the slash away (config.md, "Mounts").
@@ -136,25 +149,49 @@ fn bind_source(item: &str, mount: &Mount<'_>, context: &MountContext<'_>) -> Res
     cstring(item, &source)
 }
 
+/// A bind mount, cloned by whoever has the rights. The slot is given when all mounts are known.
+fn bind(source: CString, recursive: bool, context: &MountContext<'_>) -> MountWhat {
+    match context.parent_binds {
+        true => MountWhat::Tree(Tree { source, recursive, map: None, slot: 0 }),
+        false => MountWhat::Bind { source, recursive },
+    }
+}
+
+/// proc, sysfs and mqueue show a namespace, and the kernel mounts them only for who owns it. Where the container has a
+/// user namespace and the runtime's PID, network or IPC namespace, the runtime's own mount shows the same.
+fn host_instance(kind: &str, sorted: &Sorted, context: &MountContext<'_>) -> Option<CString> {
+    let (namespace, path) = match kind {
+        "proc" => ("pid", c"/proc"),
+        "sysfs" => ("network", c"/sys"),
+        "mqueue" => ("ipc", c"/dev/mqueue"),
+        _ => return None,
+    };
+    let namespaces = context.namespaces;
+    // A joined PID or IPC namespace is not the one that our mount shows.
+    let shown = !namespaces.owns(namespace) && (kind == "sysfs" || !namespaces.has(namespace));
+    (shown && sorted.data.is_empty()).then(|| path.to_owned())
+}
+
+/// CVE-2023-25809: without a cgroup namespace the tree has the cgroups that were delegated to the caller, whom
+/// the container's root is. What is read-only must be so all the way down.
+fn protect_cgroups(sorted: &mut Sorted, context: &MountContext<'_>) {
+    let exposed = context.rootless && !context.namespaces.has("cgroup");
+    if exposed && sorted.attr.set & libc::MOUNT_ATTR_RDONLY != 0 {
+        sorted.recursive_attr.set |= libc::MOUNT_ATTR_RDONLY;
+    }
+}
+
 /// The mount's own maps, or the container's (config.md, "Linux mount options", idmap).
-fn idmapped(
-    item: &str,
-    mount: &Mount<'_>,
-    recursive: bool,
-    map_recursive: bool,
-    context: &MountContext<'_>,
-) -> Result<MountWhat> {
+fn idmap(item: &str, mount: &Mount<'_>, recursive: bool, context: &MountContext<'_>) -> Result<TreeMap> {
     let own = !mount.uid_mappings.is_empty() && !mount.gid_mappings.is_empty();
-    let (uid, gid) = match (own, context.id_maps) {
+    let (uid, gid) = match (own, &context.namespaces.maps) {
         (true, _) => (mount.uid_mappings.clone(), mount.gid_mappings.clone()),
         (false, Some(maps)) => (maps.uid.clone(), maps.gid.clone()),
         (false, None) => {
             return Err(Error::invalid(item, "mapped ids need uidMappings and gidMappings, or a new user namespace"));
         }
     };
-    let source = bind_source(item, mount, context)?;
-    // The slot is given when all mounts are known.
-    Ok(MountWhat::Idmapped(Idmapped { source, recursive, map_recursive, uid, gid, slot: 0 }))
+    Ok(TreeMap { recursive, uid, gid })
 }
 
 /// The container's view of its cgroup: a fresh cgroup2 mount where a cgroup namespace
@@ -162,15 +199,20 @@ fn idmapped(
 /// namespace can wait for an RCU grace period of 5 to 18 ms).
 fn cgroup(item: &str, context: &MountContext<'_>, sorted: &mut Sorted) -> Result<MountWhat> {
     match context.cgroup_v2 {
-        Some(_) if context.cgroup_namespace => Ok(MountWhat::New(FileSystem {
+        Some(_) if context.namespaces.has("cgroup") => Ok(MountWhat::New(FileSystem {
             kind: c"cgroup2".to_owned(),
             source: Some(c"cgroup".to_owned()),
             options: Vec::new(),
-            exact_destination: false,
             copy_up: false,
             legacy: None,
         })),
-        Some(mount) => Ok(MountWhat::Bind { source: cstring(item, mount)?, recursive: true }),
+        Some(mount) => {
+            if context.rootless && context.namespaces.has("user") {
+                // CVE-2023-25809: see `protect_cgroups`; here whatever the options say.
+                sorted.recursive_attr.set |= libc::MOUNT_ATTR_RDONLY;
+            }
+            Ok(bind(cstring(item, mount)?, true, context))
+        }
         None => {
             sorted.flags = 0;
             let mut hierarchies = Vec::new();
@@ -216,7 +258,6 @@ fn file_system(item: &str, kind: &str, mount: &Mount<'_>, sorted: &Sorted) -> Re
         kind: cstring(item, kind)?,
         source: mount.source.as_deref().filter(|s| !s.is_empty()).map(|s| cstring(item, s)).transpose()?,
         options,
-        exact_destination: kind == "proc" || kind == "sysfs",
         copy_up: sorted.copy_up && kind == "tmpfs",
         legacy,
     })
@@ -226,21 +267,28 @@ fn file_system(item: &str, kind: &str, mount: &Mount<'_>, sorted: &Sorted) -> Re
 mod tests {
     use super::*;
 
-    fn context() -> MountContext<'static> {
+    fn namespaces(json: &str) -> Namespaces {
+        let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"namespaces":{json}}}}}"#);
+        let config: crate::config::Config<'_> = serde_json::from_str(&text).expect("a config");
+        super::super::plan_namespaces(&config).expect("namespaces")
+    }
+
+    fn context(namespaces: &Namespaces) -> MountContext<'_> {
         MountContext {
             bundle: "/b",
-            cgroup_namespace: true,
+            namespaces,
+            rootless: false,
+            parent_binds: false,
             cgroup_v2: Some("/sys/fs/cgroup"),
             cgroup_v1: Vec::new(),
             label: None,
-            id_maps: None,
             cgroup_optional: false,
         }
     }
 
     fn step(json: &str) -> MountStep {
         let mount: Mount<'_> = serde_json::from_str(json).expect("a mount");
-        plan_mount(0, &mount, &context()).expect("a step")
+        plan_mount(0, &mount, &context(&namespaces(r#"[{"type":"cgroup"}]"#))).expect("a step")
     }
 
     #[test]
@@ -280,8 +328,39 @@ mod tests {
     fn without_a_cgroup_namespace_the_hosts_cgroups_are_bound() {
         let mount: Mount<'_> =
             serde_json::from_str(r#"{"destination":"/sys/fs/cgroup","type":"cgroup"}"#).expect("json");
-        let context = MountContext { cgroup_namespace: false, ..context() };
-        let s = plan_mount(0, &mount, &context).expect("a step");
+        let s = plan_mount(0, &mount, &context(&namespaces("[]"))).expect("a step");
         assert!(matches!(s.what, MountWhat::Bind { recursive: true, .. }), "{s:?}");
+    }
+
+    #[test]
+    fn what_shows_a_namespace_of_the_runtimes_is_bound_from_it_in_a_user_namespace() {
+        let planned = |kind: &str, list: &str| {
+            let json = format!(r#"{{"destination":"/x","type":"{kind}","source":"x"}}"#);
+            let mount: Mount<'_> = serde_json::from_str(&json).expect("a mount");
+            let namespaces = namespaces(list);
+            plan_mount(0, &mount, &context(&namespaces)).expect("a step").what
+        };
+        for (kind, namespace) in [("proc", "pid"), ("sysfs", "network"), ("mqueue", "ipc")] {
+            assert!(matches!(planned(kind, "[]"), MountWhat::New(_)), "{kind}");
+            assert!(matches!(planned(kind, r#"[{"type":"user"}]"#), MountWhat::Bind { recursive: true, .. }), "{kind}");
+            let both = format!(r#"[{{"type":"user"}},{{"type":"{namespace}"}}]"#);
+            assert!(matches!(planned(kind, &both), MountWhat::New(_)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn cve_2023_25809_a_rootless_container_without_a_cgroup_namespace_cannot_write_to_cgroups() {
+        let namespaces = namespaces(r#"[{"type":"user"}]"#);
+        for (mount, readonly) in [
+            (r#"{"destination":"/sys/fs/cgroup","type":"cgroup"}"#, true),
+            (r#"{"destination":"/sys","type":"none","source":"/sys","options":["rbind","ro"]}"#, true),
+            (r#"{"destination":"/sys","type":"sysfs","source":"sysfs","options":["ro"]}"#, true),
+            (r#"{"destination":"/srv","type":"none","source":"/srv","options":["rbind","ro"]}"#, false),
+        ] {
+            let parsed: Mount<'_> = serde_json::from_str(mount).expect("a mount");
+            let context = MountContext { rootless: true, ..context(&namespaces) };
+            let step = plan_mount(0, &parsed, &context).expect("a step");
+            assert_eq!(step.recursive_attr.set & libc::MOUNT_ATTR_RDONLY != 0, readonly, "{mount}");
+        }
     }
 }

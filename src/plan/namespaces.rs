@@ -5,6 +5,7 @@ use std::ffi::CString;
 use crate::config::words::{NAMESPACES, ROOTFS_PROPAGATIONS};
 use crate::config::{Config, IdMapping};
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 use super::step::Step;
 use super::{Request, cstring};
@@ -30,6 +31,20 @@ pub struct Join {
     pub path: CString,
     /// The place in `linux.namespaces`.
     pub index: usize,
+    /// The parent joins it before clone3, instead of the child after it.
+    pub by_parent: bool,
+}
+
+/// Who writes a uid_map or gid_map.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MapWriter {
+    /// We do: with CAP_SETUID or CAP_SETGID, or one line for the caller's own uid.
+    #[default]
+    Direct,
+    /// We do, for the caller's own gid alone: the kernel wants setgroups(2) given up for good first.
+    WithoutSetgroups,
+    /// newuidmap(1) or newgidmap(1) does.
+    Helper,
 }
 
 /// uid_map and gid_map of a new user namespace.
@@ -67,6 +82,36 @@ impl Namespaces {
         self.joins.iter().any(|join| join.kind == "user")
     }
 
+    /// For a new user namespace: from inside it, what belongs to the runtime's cannot be joined: the parent does it first.
+    pub fn join_before_new_user(&mut self) {
+        let before = |join: &&mut Join| matches!(join.kind, "network" | "ipc" | "uts" | "cgroup");
+        self.joins.iter_mut().filter(before).for_each(|join| join.by_parent = true);
+    }
+
+    /// Does a namespace of this kind belong to the container's user namespace, so that its file system can be mounted?
+    #[must_use]
+    pub fn owns(&self, kind: &str) -> bool {
+        self.is_new(kind) || !self.has("user") || self.has(kind) && self.joins_user()
+    }
+
+    /// Who may write the maps of a new user namespace (user_namespaces(7)): uid_map, gid_map.
+    pub fn map_writers(&self, host: &Host) -> Result<(MapWriter, MapWriter)> {
+        const CAP_SETGID: u64 = 1 << 6;
+        const CAP_SETUID: u64 = 1 << 7;
+        let Some(maps) = &self.maps else { return Ok(Default::default()) };
+        let may = host.capabilities(CAP_SETGID | CAP_SETUID)?;
+        let (uid, gid) = host.ids();
+        let is_own = |list: &[IdMapping], own| matches!(list, [map] if map.size == 1 && map.host_id == own);
+        let for_uids =
+            if may & CAP_SETUID != 0 || is_own(&maps.uid, uid) { MapWriter::Direct } else { MapWriter::Helper };
+        let for_gids = match (may & CAP_SETGID != 0, is_own(&maps.gid, gid)) {
+            (true, _) => MapWriter::Direct,
+            (false, true) => MapWriter::WithoutSetgroups,
+            (false, false) => MapWriter::Helper,
+        };
+        Ok((for_uids, for_gids))
+    }
+
     /// The names of the new namespaces.
     #[must_use]
     pub fn new_kinds(&self) -> &[&'static str] {
@@ -88,7 +133,7 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
         match namespace.path.as_deref().filter(|path| !path.is_empty()) {
             Some(path) => {
                 let path = cstring(&item, path)?;
-                namespaces.joins.push(Join { kind, flag: flag as u64, path, index });
+                namespaces.joins.push(Join { kind, flag: flag as u64, path, index, by_parent: kind == "pid" });
             }
             None => namespaces.new.push(kind),
         }
@@ -124,9 +169,9 @@ pub fn enter(
     }
     steps.push(Step::Undumpable);
     for (slot, join) in namespaces.joins.iter().enumerate() {
-        // Joined before clone3: setns(2) moves only later children into a PID namespace, and
-        // what is cloned belongs to the user namespace of the cloner.
-        if !matches!(join.kind, "pid" | "user") {
+        // Before clone3: setns(2) moves only later children into a PID namespace, and what is cloned
+        // belongs to the user namespace of the cloner.
+        if !join.by_parent && join.kind != "user" {
             steps.push(Step::Join { kind: join.kind, flag: join.flag, path: join.path.clone(), slot });
         }
     }

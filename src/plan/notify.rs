@@ -23,6 +23,7 @@ pub fn plan_mount(source: &str) -> Result<MountStep> {
         attr: MountAttr { set, ..MountAttr::default() },
         recursive_attr: MountAttr::default(),
         propagation: Vec::new(),
+        exact_destination: false,
         late_readonly: false,
     })
 }

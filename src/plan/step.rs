@@ -187,6 +187,8 @@ pub struct MountStep {
     pub recursive_attr: MountAttr,
     /// Propagation changes, each for the mount alone or its tree.
     pub propagation: Vec<(u64, bool)>,
+    /// proc and sysfs: the destination must be a real directory (CVE-2019-19921).
+    pub exact_destination: bool,
     /// Keep the fd: `ro` comes later.
     pub late_readonly: bool,
 }
@@ -196,8 +198,8 @@ pub struct MountStep {
 pub enum MountWhat {
     /// A clone of what is at `source`.
     Bind { source: CString, recursive: bool },
-    /// The same with mapped ids: cloned by the parent, whose rights over the file system it takes.
-    Idmapped(Idmapped),
+    /// The same, cloned by the parent, whose rights it takes.
+    Tree(Tree),
     /// A new file system.
     New(FileSystem),
     /// A change of what is mounted at the destination.
@@ -207,18 +209,25 @@ pub enum MountWhat {
     CgroupV1 { hierarchies: Vec<Hierarchy>, optional: bool },
 }
 
-/// A bind mount with mapped ids (mount_setattr(2), MOUNT_ATTR_IDMAP).
+/// A bind mount that the parent clones: the container's root may not be able to reach the source, to leave out
+/// what is mounted below it, to change its flags, or to map its ids.
 #[derive(Debug)]
-pub struct Idmapped {
+pub struct Tree {
     pub source: CString,
     /// Bind the whole tree.
     pub recursive: bool,
+    pub map: Option<TreeMap>,
+    /// Counts the trees that the parent makes.
+    pub slot: usize,
+}
+
+/// Mapped ids of a bind mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+#[derive(Debug)]
+pub struct TreeMap {
     /// Map the whole tree.
-    pub map_recursive: bool,
+    pub recursive: bool,
     pub uid: Vec<IdMapping>,
     pub gid: Vec<IdMapping>,
-    /// Counts the trees that the parent made.
-    pub slot: usize,
 }
 
 /// A file system to be made by fsopen(2).
@@ -228,8 +237,6 @@ pub struct FileSystem {
     pub source: Option<CString>,
     /// Options for fsconfig(2): a flag, or a key with its value.
     pub options: Vec<(CString, Option<CString>)>,
-    /// proc and sysfs: the destination must be a real directory (CVE-2019-19921).
-    pub exact_destination: bool,
     /// Copy what the destination holds into it.
     pub copy_up: bool,
     /// mount(2)'s flags and data, where a value is too long for fsconfig(2) (256 bytes).

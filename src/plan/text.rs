@@ -132,7 +132,7 @@ impl Step {
             Step::Undumpable => "prctl PR_SET_DUMPABLE 0".into(),
             Step::Join { kind, path, .. } => format!("setns {kind} {}", text(path)),
             Step::CgroupNamespace { wait: false } => "unshare cgroup".into(),
-            Step::CgroupNamespace { wait: true } => "wait for the place in cgroup v1; unshare cgroup".into(),
+            Step::CgroupNamespace { wait: true } => "wait for the place in the cgroup; unshare cgroup".into(),
             Step::TimeNamespace { offsets } => format!("unshare time {}", text(offsets).trim_end().replace('\n', ", ")),
             Step::Session => "setsid".into(),
             Step::Keyring(name) => format!("keyctl JOIN_SESSION_KEYRING {}", text(name)),
@@ -224,7 +224,7 @@ fn mount_call(mount: &MountStep, call: Call, index: u16) -> String {
     let name = call.name();
     match (&mount.what, call) {
         (MountWhat::Bind { source, .. }, Call::OpenTree) => format!("{name}({:?})", text(source)),
-        (MountWhat::Idmapped(m), Call::OpenTree) => format!("{name}({:?})", text(&m.source)),
+        (MountWhat::Tree(tree), Call::OpenTree) => format!("{name}({:?})", text(&tree.source)),
         (MountWhat::New(fs), Call::Fsopen | Call::Fsmount) => format!("{name}({:?})", text(&fs.kind)),
         (MountWhat::New(fs), Call::Fsconfig) => match fs.options.get(usize::from(index)) {
             Some((key, Some(value))) => format!("{name}({:?}, {:?})", text(key), text(value)),
@@ -248,10 +248,13 @@ fn mount_act(mount: &MountStep) -> String {
         MountWhat::Bind { source, recursive } => {
             format!("{} {}", if *recursive { "rbind" } else { "bind" }, text(source))
         }
-        MountWhat::Idmapped(m) => {
-            let tree = if m.recursive { "rbind" } else { "bind" };
-            let maps = if m.map_recursive { "all ids" } else { "ids" };
-            format!("{tree} {} with {maps} mapped ({} and {} lines)", text(&m.source), m.uid.len(), m.gid.len())
+        MountWhat::Tree(tree) => {
+            let word = if tree.recursive { "rbind" } else { "bind" };
+            let map = tree.map.as_ref().map_or_else(String::new, |map| {
+                let which = if map.recursive { "all ids" } else { "ids" };
+                format!(" with {which} mapped ({} and {} lines)", map.uid.len(), map.gid.len())
+            });
+            format!("{word} {} (cloned by the parent){map}", text(&tree.source))
         }
         MountWhat::New(fs) => file_system_act(fs),
         MountWhat::Remount => "remount".to_owned(),
@@ -333,16 +336,21 @@ impl Plan {
                 format!("open {}", text(&join.path)),
             ));
         }
-        for line in self.cgroup.to_string().lines() {
-            lines.push(parent("linux.resources", line.to_owned()));
-        }
+        let cgroup =
+            || self.cgroup.to_string().lines().map(|line| parent("linux.resources", line.to_owned())).collect();
+        // A unit is made around the child.
+        let (before, after): (Vec<Line>, Vec<Line>) =
+            if self.cgroup.unit.is_some() { (Vec::new(), cgroup()) } else { (cgroup(), Vec::new()) };
+        let into = if before.is_empty() { "" } else { " into the cgroup" };
+        lines.extend(before);
         let kinds = self.namespaces.new_kinds();
         let at_clone: Vec<&str> = kinds.iter().copied().filter(|k| !matches!(*k, "cgroup" | "time")).collect();
-        lines.push(parent("linux.namespaces", format!("clone3 new [{}] into the cgroup", at_clone.join(" "))));
+        lines.push(parent("linux.namespaces", format!("clone3 new [{}]{into}", at_clone.join(" "))));
         if let Some(maps) = &self.namespaces.maps {
             let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
             lines.push(parent("linux.uidMappings", act));
         }
+        lines.extend(after);
         for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
             lines.push(parent("linux.intelRdt", act));
         }

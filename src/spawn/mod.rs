@@ -18,18 +18,21 @@
 //! ```
 
 mod console;
-pub(crate) mod failure;
+#[doc(hidden)]
+pub mod failure;
 mod hooks;
-mod idmap;
 pub(crate) mod listener;
+mod maps;
 mod net_device;
 mod notify;
 mod outside;
 pub mod own_exe;
+mod refusal;
 pub mod resctrl;
 pub(crate) mod run;
 pub(crate) mod settle;
 mod start;
+mod trees;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -76,8 +79,8 @@ pub struct Options {
     pub rootless: bool,
     /// The service manager's $NOTIFY_SOCKET: a path, or `@name`. It is told when the container says READY=1.
     pub notify_socket: Option<PathBuf>,
-    /// Leave the container in the caller's cgroup.
-    pub cgroup_disabled: bool,
+    /// Who makes the cgroup.
+    pub cgroup_driver: cgroup::Driver,
 }
 
 /// A container just created.
@@ -123,7 +126,7 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
             .notify_socket
             .as_ref()
             .map(|_| format!("{}/{id}/{}", options.root.display(), notify::DIRECTORY)),
-        cgroup_disabled: options.cgroup_disabled,
+        cgroup_driver: options.cgroup_driver,
     };
     plan::plan(config, &request, &Host::default())
 }
@@ -178,7 +181,7 @@ pub(crate) struct Tools {
     proc: OwnedFd,
     /// Namespaces, or for `exec` a pidfd of init.
     pub joins: Vec<OwnedFd>,
-    /// Bind mounts with mapped ids, detached.
+    /// Bind mounts that the parent cloned, detached.
     trees: Vec<OwnedFd>,
     console_socket: Option<OwnedFd>,
     pub pidfd_socket: Option<OwnedFd>,
@@ -193,7 +196,7 @@ impl Tools {
         }
         Ok(Tools {
             proc: settle::open_proc()?,
-            trees: idmap::make_trees(plan)?,
+            trees: trees::make_trees(plan)?,
             joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
             console_socket: options
                 .console_socket
@@ -257,7 +260,7 @@ fn build(
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let Parts { container, plan, tools, .. } = *parts;
-    let cgroup = claim.create()?;
+    let mut cgroup = claim.create()?;
     if parts.options.notify_socket.is_some() {
         notify::make_directory(container)?;
     }
@@ -266,8 +269,8 @@ fn build(
     let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, cgroup.v2(), scene)?);
     drop((theirs, fifos));
-    container.note_creating(&Init::of(made.pid)?)?;
-    settle::settle(plan, &cgroup, made, ours.as_fd())?;
+    container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
+    settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {
         tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;

@@ -7,7 +7,6 @@
 //! again from one, or from a sealed copy.
 
 use std::ffi::CStr;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -31,29 +30,41 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// executed from it. Without the right to make one (an ordinary user, a user
 /// namespace) it is run from a sealed copy in memory (memfd_create(2)).
 pub fn protect() -> Result<()> {
-    if is_read_only()? || is_sealed()? {
+    if is_read_only()? {
         return Ok(());
     }
     let exe = match read_only_clone() {
+        // EINVAL is also what a sealed copy gives, which is on no mount of ours.
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) if is_sealed()? => return Ok(()),
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
             sealed_copy().map_err(|errno| failed("memfd_create", errno))?
         }
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
-    let argv = vector("/proc/self/cmdline")?;
-    let envp = vector("/proc/self/environ")?;
-    Err(failed("execveat", process::fexecve(exe.as_fd(), &argv, &envp)))
+    let argv = arguments()?;
+    Err(failed("execveat", process::fexecve_again(exe.as_fd(), &argv)))
 }
 
-/// The strings of a NUL-separated file of proc(5): argv and envp exactly as we got them.
-fn vector(path: &str) -> Result<StringVector> {
-    // procfs gives no size; room for a usual environment saves a dozen reads.
-    let mut bytes = Vec::with_capacity(16 << 10);
-    std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|e| {
-        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        Error::sys("protection of the xebec binary", format!("read({path:?})"), errno)
-    })?;
-    let strings = bytes.split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
+/// argv exactly as we got it: proc(5) keeps it, ending each word with NUL.
+fn arguments() -> Result<StringVector> {
+    let item = "protection of the xebec binary";
+    let failed = |call: &str, errno| Error::sys(item, format!("{call}(\"/proc/self/cmdline\")"), errno);
+    let file = openat(CWD, c"/proc/self/cmdline", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed("openat", errno))?;
+    // procfs gives no size; a usual line comes in one piece.
+    let mut bytes = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        match rustix::io::read(&file, &mut bytes[filled..]).map_err(|errno| failed("read", errno))? {
+            0 => break,
+            read => filled += read,
+        }
+        if filled < bytes.len() {
+            break;
+        }
+        bytes.resize(2 * filled, 0);
+    }
+    let strings = bytes[..filled].split_inclusive(|&b| b == 0).filter_map(|s| CStr::from_bytes_with_nul(s).ok());
     Ok(StringVector::new(strings.map(CStr::to_owned).collect()))
 }
 

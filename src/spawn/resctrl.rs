@@ -206,6 +206,11 @@ fn join_in(root: &OwnedFd, record: &Record, pid: i32) -> Result<()> {
     groups.into_iter().try_for_each(|group| write(root, &format!("{group}/tasks"), &pid.to_string()))
 }
 
+/// Puts a further process of the container into its groups.
+pub fn join(record: &Record, pid: i32) -> Result<()> {
+    join_in(&open_root()?, record, pid)
+}
+
 /// Writes lines of a schema for the group of `record`, in order.
 pub fn write_schemata(record: &Record, lines: &[&str]) -> Result<()> {
     let root = open_root()?;

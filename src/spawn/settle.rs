@@ -5,12 +5,14 @@ use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect as connect_socket, recvmsg, socket_with,
+    sockopt::{Timeout, set_socket_timeout},
 };
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, dumpable_behavior, pidfd_open, set_dumpable_behavior,
@@ -18,7 +20,6 @@ use rustix::process::{
 };
 
 use crate::cgroup::Cgroup;
-use crate::config::IdMapping;
 use crate::error::{Error, Result};
 use crate::init::{Scene, run as run_child, wire};
 use crate::plan::step::Step;
@@ -26,8 +27,10 @@ use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
 use crate::sys::settings;
 
-use super::Options;
+use super::{Options, maps, refusal};
 
+/// How long whoever listens on a socket may take to accept, and to read what we send.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// A handle of the runtime's /proc, which must be one.
@@ -79,7 +82,11 @@ pub fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     let address = SocketAddrUnix::new(path).map_err(|errno| failed("connect", errno))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|errno| failed("socket", errno))?;
-    connect_socket(&socket, &address).map_err(|errno| failed("connect", errno))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(SEND_PATIENCE)).map_err(|errno| failed("setsockopt", errno))?;
+    connect_socket(&socket, &address).map_err(|errno| match errno {
+        Errno::AGAIN => failed("connect", errno).hint("nobody has accepted the connection within 10 s"),
+        _ => failed("connect", errno),
+    })?;
     Ok(socket)
 }
 
@@ -107,21 +114,36 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
     Ok(())
 }
 
-/// clone3 into the cgroup; a PID namespace to join is this process's for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: Option<BorrowedFd<'_>>, scene: Scene<'_>) -> Result<Child> {
-    let join = |kind: &str| plan.namespaces.joins.iter().zip(joins).find(|(join, _)| join.kind == kind);
+/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
+pub fn clone_child(
+    plan: &Plan,
+    joins: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    mut scene: Scene<'_>,
+) -> Result<Child> {
+    let joins = || plan.namespaces.joins.iter().zip(joins);
     let flags = plan.namespaces.clone_flags();
-    let clone = || match join("user") {
+    let clone = || match joins().find(|(join, _)| join.kind == "user") {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), flags, scene),
-        None => process::clone3(flags, cgroup, || run_child(scene)).map_err(|errno| {
-            let kinds = plan.namespaces.new_kinds().join(" ");
-            Error::sys("linux.namespaces", format!("clone3(new {kinds}, into the cgroup)"), errno)
+        None => process::clone3(flags, cgroup, || run_child(&mut scene)).map_err(|errno| {
+            let kinds = plan.namespaces.new_kinds();
+            let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
+            refusal::explain(Error::sys("linux.namespaces", call, errno), kinds)
         }),
     };
-    let Some((join, fd)) = join("pid") else { return clone() };
-    let item = join_item(join);
-    let written = format!("{:?}", join.path.to_string_lossy());
-    in_namespaces(&item, &written, fd.as_fd(), join.flag, || undumpable(&item, clone))
+    let mut left = Vec::new();
+    let entered = joins().filter(|(join, _)| join.by_parent).try_for_each(|(join, fd)| {
+        let written = format!("{:?}", join.path.to_string_lossy());
+        left.push((join, enter(&join_item(join), &written, join.kind, fd.as_fd(), join.flag)?));
+        Ok(())
+    });
+    let child = entered.and_then(|()| match left.iter().find(|(join, _)| join.kind == "pid") {
+        Some((join, _)) => undumpable(&join_item(join), clone),
+        None => clone(),
+    });
+    let back = left.iter().rev().try_for_each(|(join, own)| leave(&join_item(join), own.as_fd(), join.flag));
+    let child = child?;
+    back.map(|()| child)
 }
 
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.
@@ -134,7 +156,7 @@ pub fn undumpable<T>(item: &str, clone: impl FnOnce() -> Result<T>) -> Result<T>
     child
 }
 
-/// Calls `clone` with the PID namespace for children that `fd` has, and goes back.
+/// Calls `clone` with the PID namespace for children that `fd` has, and goes back to our own.
 ///
 /// A user namespace among the `flags` has no way back: this process stays in both.
 pub fn in_namespaces<T>(
@@ -144,16 +166,38 @@ pub fn in_namespaces<T>(
     flags: u64,
     clone: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let own = openat(CWD, c"/proc/self/ns/pid_for_children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(item, "openat(\"/proc/self/ns/pid_for_children\")", errno))?;
-    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    let own = enter(item, written, "pid", fd, flags)?;
     let child = clone();
     if flags & libc::CLONE_NEWUSER as u64 != 0 {
         return child;
     }
-    let back = settings::setns(own.as_fd(), libc::CLONE_NEWPID as u64);
+    let back = leave(item, own.as_fd(), libc::CLONE_NEWPID as u64);
     let child = child?;
-    back.map(|()| child).map_err(|errno| Error::sys(item, "setns(own)", errno))
+    back.map(|()| child)
+}
+
+/// Goes into a namespace, and gives the way back.
+fn enter(item: &str, written: &str, kind: &str, fd: BorrowedFd<'_>, flags: u64) -> Result<OwnedFd> {
+    let own = own_namespace(item, kind)?;
+    settings::setns(fd, flags).map_err(|errno| Error::sys(item, format!("setns({written})"), errno))?;
+    Ok(own)
+}
+
+/// The namespace of this kind that this process is in. The one of its PIDs stays its own whatever it
+/// joins, so that a pidfd, which takes no path through /proc, leads back to it.
+fn own_namespace(item: &str, kind: &str) -> Result<OwnedFd> {
+    let name = match kind {
+        "pid" => return process::pidfd_open_self().map_err(|errno| Error::sys(item, "pidfd_open(own)", errno)),
+        "network" => "net",
+        other => other,
+    };
+    let path = format!("/proc/self/ns/{name}");
+    openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(item, format!("openat({path:?})"), errno))
+}
+
+fn leave(item: &str, own: BorrowedFd<'_>, flag: u64) -> Result<()> {
+    settings::setns(own, flag).map_err(|errno| Error::sys(item, "setns(own)", errno))
 }
 
 fn join_item(join: &Join) -> String {
@@ -165,7 +209,7 @@ fn join_item(join: &Join) -> String {
 /// setns(2) into a user namespace has no way back, so a process in between does
 /// it; its child is ours (CLONE_PARENT) and reports nothing else. It is not
 /// cloned into the cgroup: whoever is only root in there may not write to it.
-fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene<'_>) -> Result<Child> {
+fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, mut scene: Scene<'_>) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);
     let (read, write) =
@@ -174,7 +218,7 @@ fn clone_inside(join: &Join, namespace: BorrowedFd<'_>, flags: u64, scene: Scene
         let made = set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .and_then(|()| settings::setns(namespace, join.flag))
             .and_then(|()| become_root())
-            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(scene)));
+            .and_then(|()| process::clone3(flags | libc::CLONE_PARENT as u64, None, || run_child(&mut scene)));
         let (pid, errno) = match made {
             Ok(child) => (child.pid.as_raw_nonzero().get(), 0),
             Err(errno) => (0, errno.raw_os_error()),
@@ -210,33 +254,22 @@ fn become_root() -> std::result::Result<(), Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-/// What the parent does while the child builds its root: id maps, cgroup v1, limits, device filter.
-pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+/// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
+pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
     let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(maps) = &plan.namespaces.maps {
-        write_map(pid, "uid_map", "linux.uidMappings", &maps.uid)?;
-        if plan.deny_setgroups {
-            let path = format!("/proc/{pid}/setgroups");
-            std::fs::write(&path, "deny").map_err(|e| {
-                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                Error::sys("linux.gidMappings", format!("write({path:?}, \"deny\")"), errno)
-            })?;
-        }
-        write_map(pid, "gid_map", "linux.gidMappings", &maps.gid)?;
+        maps::write_maps(pid, maps, plan.map_writers)?;
         wire::send_byte(channel, wire::MAPPED).map_err(gone)?;
     }
     if let Some(score) = plan.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string()).map_err(|e| {
-            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-            Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
-        })?;
+        write_oom_score(pid.unsigned_abs(), score)?;
     }
+    let inside = plan.cgroup.unit.is_some() || (cgroup.v2().is_some() && !plan.namespaces.joins_user());
+    cgroup.start_unit(pid.unsigned_abs())?;
     // Limits first: cgroup v1's device list is for a moment empty while it is written.
     cgroup.apply()?;
-    let joins_user = plan.namespaces.joins_user();
-    cgroup.place(pid.unsigned_abs(), cgroup.v2().is_some() && !joins_user)?;
+    cgroup.place(pid.unsigned_abs(), inside)?;
     // The plan decides: a rootless container may have been made without the cgroups it planned.
     if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
         wire::send_byte(channel, wire::PLACED).map_err(gone)?;
@@ -244,14 +277,12 @@ pub fn settle(plan: &Plan, cgroup: &Cgroup<'_>, child: &Child, channel: Borrowed
     Ok(())
 }
 
-/// user_namespaces(7): one write holds all lines.
-pub fn write_map(pid: i32, file: &str, item: &str, maps: &[IdMapping]) -> Result<()> {
-    let lines: String = maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    let path = format!("/proc/{pid}/{file}");
-    std::fs::write(&path, &lines).map_err(|e| {
+/// proc_pid_oom_score_adj(5); children inherit it.
+pub fn write_oom_score(pid: u32, score: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(|e| {
         let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        let lines = lines.trim_end().replace('\n', ", ");
-        Error::sys(item, format!("write({path:?}, {lines:?})"), errno)
+        Error::sys("process.oomScoreAdj", format!("write({path:?}, \"{score}\")"), errno)
     })
 }
 

@@ -6,8 +6,9 @@
 //! | `config.json`| with it                                   | the config as create read it |
 //! | `start`      | fifo, before clone3                       | one byte from `start` to the child |
 //! | `report`     | fifo, before clone3                       | the child's error after `start` |
-//! | `creating`   | link, right after clone3                  | pid and start time of the init process |
+//! | `creating`   | link, right after clone3                  | the init process, see [`Init`] |
 //! | `init`       | `creating` renamed, when create succeeded | the same |
+//! | `exec`       | by the first `exec`, linked when whole    | what further ones need (a cache) |
 //! | `notify/`    | before clone3, under $NOTIFY_SOCKET       | the socket for READY=1, made by `start` |
 //!
 //! Nothing is ever rewritten, so a runtime that is killed at any moment leaves
@@ -26,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, readlinkat, renameat, symlinkat,
     unlinkat,
@@ -204,12 +206,19 @@ impl Container {
 
     /// Waits until no other verb works on the container. The lock ends with the process.
     pub fn lock(&self) -> Result<()> {
+        self.lock_or(|| Ok(()))
+    }
+
+    /// The same; calls `busy` once when somebody has the lock.
+    pub fn lock_or(&self, busy: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut busy = Some(busy);
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut nap = Duration::from_micros(50);
         loop {
             match flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    busy.take().map_or(Ok(()), |busy| busy())?;
                     std::thread::sleep(nap);
                     nap = (nap * 2).min(Duration::from_millis(5));
                 }
@@ -272,18 +281,24 @@ impl Container {
 
     /// Reads a file of this directory; `None` when it is not there.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        use std::io::Read;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match openat(&self.dir, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("openat", name, errno)),
         };
-        let mut content = Vec::new();
-        std::fs::File::from(file)
-            .read_to_end(&mut content)
-            .map_err(|e| self.failed("read", name, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
-        Ok(Some(content))
+        // Room for what these files usually are: one call reads all of it.
+        let mut content = Vec::with_capacity(8 << 10);
+        loop {
+            match rustix::io::read(&file, spare_capacity(&mut content)) {
+                Ok(0) => return Ok(Some(content)),
+                // A regular file gives less than there is room for at its end only.
+                Ok(_) if content.len() < content.capacity() => return Ok(Some(content)),
+                Ok(_) => content.reserve(content.len()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.failed("read", name, errno)),
+            }
+        }
     }
 
     /// The text of state.json; `None` when create was killed before it was written, and owns nothing else.
@@ -331,6 +346,11 @@ impl Container {
         Ok(None)
     }
 
+    /// The init process on record once create has succeeded.
+    pub fn created_init(&self) -> Result<Option<Init>> {
+        Ok(self.init_link()?.filter(|(_, created)| *created).map(|(init, _)| init))
+    }
+
     /// The init process on record.
     pub fn init(&self) -> Result<Option<Init>> {
         Ok(self.init_link()?.map(|(init, _)| init))
@@ -345,17 +365,22 @@ impl Container {
 
     /// The same, with a pidfd of init while it is alive.
     pub fn look(&self, cgroup: &cgroup::Record) -> Result<(Status, Option<(Init, OwnedFd)>)> {
+        let (status, living) = self.look_at_process()?;
+        let status = match status {
+            Status::Running if self.waits_for_start()? => Status::Created,
+            Status::Running if cgroup.is_frozen()? => Status::Paused,
+            other => other,
+        };
+        Ok((status, living))
+    }
+
+    /// The same as far as the process alone tells it: what is created or paused runs, too.
+    pub fn look_at_process(&self) -> Result<(Status, Option<(Init, OwnedFd)>)> {
         let Some((init, created)) = self.init_link()? else {
             return Ok((if self.is_locked() { Status::Creating } else { Status::Stopped }, None));
         };
         let Some(pidfd) = init.pidfd()? else { return Ok((Status::Stopped, None)) };
-        let status = match (created, self.waits_for_start()?) {
-            (false, _) => Status::Creating,
-            (true, true) => Status::Created,
-            (true, false) if cgroup.is_frozen()? => Status::Paused,
-            (true, false) => Status::Running,
-        };
-        Ok((status, Some((init, pidfd))))
+        Ok((if created { Status::Running } else { Status::Creating }, Some((init, pidfd))))
     }
 
     /// Opens the fifo to the child; `None` when nobody reads it (it has executed the program).

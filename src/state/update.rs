@@ -26,7 +26,9 @@ pub fn update(root: &Path, id: &ContainerId, resources: &Resources<'_>) -> Resul
     let mut resources = resources.clone();
     record.cgroup.complete(&mut resources)?;
     let plan = plan_update(&record.cgroup, &resources, &probe_layout()?)?;
-    plan.open()?.apply()?;
+    let cgroup = plan.open()?;
+    cgroup.tell_unit()?;
+    cgroup.apply()?;
     Ok(plan.warnings)
 }
 

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod netlink;
 pub mod process;
 pub mod settings;
+pub mod vfork;
 
 use rustix::io::Errno;
 

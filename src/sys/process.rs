@@ -11,18 +11,26 @@ use super::check;
 /// `struct clone_args` of clone3(2), version 2 (Linux 5.7).
 #[repr(C)]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub(super) flags: u64,
+    pub(super) pidfd: u64,
+    pub(super) child_tid: u64,
+    pub(super) parent_tid: u64,
+    pub(super) exit_signal: u64,
+    pub(super) stack: u64,
+    pub(super) stack_size: u64,
+    pub(super) tls: u64,
+    pub(super) set_tid: u64,
+    pub(super) set_tid_size: u64,
+    pub(super) cgroup: u64,
+}
+
+impl CloneArgs {
+    /// CLONE_INTO_CGROUP (Linux 5.7).
+    pub(super) fn into_cgroup(&mut self, cgroup: BorrowedFd<'_>) {
+        self.flags |= 0x2_0000_0000;
+        self.cgroup = cgroup.as_raw_fd() as u64;
+    }
 }
 
 /// The new process, as its parent sees it.
@@ -47,8 +55,7 @@ pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, bo
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
-        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
-        args.cgroup = cgroup.as_raw_fd() as u64;
+        args.into_cgroup(cgroup);
     }
     // SAFETY: `args` is a valid clone_args; without CLONE_VM the child has its own copy of the memory.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
@@ -64,6 +71,11 @@ pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, bo
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(status) }
+}
+
+unsafe extern "C" {
+    /// environ(7).
+    static environ: *const *const c_char;
 }
 
 /// Bytes of the variable that can be added after the child exists.
@@ -105,16 +117,18 @@ pub fn execve(path: &CStr, argv: &StringVector, envp: &StringVector) -> Errno {
     check(result).err().unwrap_or(Errno::INVAL)
 }
 
-/// execveat(2) of the file that `fd` refers to; returns only on failure.
-pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> Errno {
-    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`.
+/// execveat(2) of the file that `fd` refers to, with the environment that this process
+/// was given; returns only on failure. For a process of one thread.
+pub fn fexecve_again(fd: BorrowedFd<'_>, argv: &StringVector) -> Errno {
+    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`, and
+    // `environ` (environ(7)) is a NULL-terminated vector that no other thread changes.
     let result = unsafe {
         libc::syscall(
             libc::SYS_execveat,
             fd.as_raw_fd(),
             c"".as_ptr(),
             argv.pointers.as_ptr(),
-            envp.pointers.as_ptr(),
+            environ,
             libc::AT_EMPTY_PATH,
         )
     };
@@ -237,6 +251,11 @@ pub fn lowest_free_fd() -> Result<u32, Errno> {
     let fd = check(unsafe { libc::syscall(libc::SYS_fcntl, 0, libc::F_DUPFD_CLOEXEC, 0) })? as u32;
     close_one(fd)?;
     Ok(fd)
+}
+
+/// A pidfd of the calling process (pidfd_open(2)).
+pub fn pidfd_open_self() -> Result<OwnedFd, Errno> {
+    rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
 }
 
 /// pidfd_getfd(2): a copy of fd `number` of the process.

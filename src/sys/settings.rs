@@ -1,6 +1,6 @@
 //! Calls that set one property of the calling process.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -29,11 +29,13 @@ pub fn raise_ambient(number: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Is capability `number` in the bounding set? `None` when the kernel knows no such number.
-#[must_use]
-pub fn in_bounding(number: u32) -> Option<bool> {
+/// Is capability `number` in the bounding set? One that the kernel does not know is not.
+pub fn in_bounding(number: u32) -> Result<bool, Errno> {
     // SAFETY: PR_CAPBSET_READ takes a number only.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) }).ok().map(|v| v == 1)
+    match check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) }) {
+        Err(Errno::INVAL) => Ok(false),
+        answer => Ok(answer? == 1),
+    }
 }
 
 /// The three sets of capset(2), one bit for each capability.
@@ -147,6 +149,28 @@ pub fn ns_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
         libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */)
     })?;
     Ok(kind as u64)
+}
+
+/// The inode number of the namespace of one kind (`CLONE_NEW*`) that the process behind
+/// `pidfd` is in; ENOTTY or EINVAL before kernel 6.11.
+pub fn namespace_inode(pidfd: BorrowedFd<'_>, kind: u64) -> Result<u64, Errno> {
+    // _IO(PIDFS_IOCTL_MAGIC, n) of linux/pidfd.h.
+    let request: libc::c_ulong = match kind as i32 {
+        libc::CLONE_NEWCGROUP => 0xff01,
+        libc::CLONE_NEWIPC => 0xff02,
+        libc::CLONE_NEWNS => 0xff03,
+        libc::CLONE_NEWNET => 0xff04,
+        libc::CLONE_NEWPID => 0xff05,
+        0x80 /* CLONE_NEWTIME */ => 0xff07,
+        libc::CLONE_NEWUSER => 0xff09,
+        libc::CLONE_NEWUTS => 0xff0a,
+        _ => return Err(Errno::INVAL),
+    };
+    // SAFETY: these requests take no argument.
+    let fd = check(unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) })?;
+    // SAFETY: the kernel has just given us this fd (close-on-exec), and nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Ok(rustix::fs::fstat(&namespace)?.st_ino)
 }
 
 /// setns(2) into the namespace(s) of `fd`; `kind` is the expected `CLONE_NEW*`.

@@ -65,7 +65,7 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
         Err(error) if force && error.kind() == Kind::NoSuchContainer => return Ok(Vec::new()),
         other => other?,
     };
-    match container.lock() {
+    match container.lock_or(|| if force { end_start(&container) } else { Ok(()) }) {
         Err(error) if force && error.kind() == Kind::NoSuchContainer => return Ok(Vec::new()),
         other => other?,
     }
@@ -80,6 +80,17 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
         return Err(Error::new(Kind::WrongState, container.item(), text).hint("kill it first, or delete --force"));
     }
     destroy(&container, &record, None)
+}
+
+/// Ends the init that a `start` may be waiting for, with the lock, as long as a seccomp agent leaves
+/// its execve unanswered.
+fn end_start(container: &Container) -> Result<()> {
+    let Some(init) = container.created_init()? else { return Ok(()) };
+    let Some(pidfd) = init.pidfd()? else { return Ok(()) };
+    match pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Error::sys(container.item(), "pidfd_send_signal(SIGKILL)", errno)),
+    }
 }
 
 /// Kills what lives, removes cgroup and directory, runs the poststop hooks.

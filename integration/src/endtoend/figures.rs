@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -30,23 +32,27 @@ pub fn cases() -> Vec<Case> {
     for (suffix, filtered) in [("", false), ("_with_seccomp", true)] {
         group.add(format!("run{suffix}"), move |t| compare(t, Contender::run, filtered));
         group.add(format!("create_start_wait_delete{suffix}"), move |t| compare(t, Contender::lifecycle, filtered));
+        group.add(format!("exec{suffix}"), move |t| compare(t, Contender::exec, filtered));
     }
+    group.add("probes", |t| super::probes::compare(t));
     group.cases
 }
 
 /// One runtime with what it needs here.
-struct Contender {
-    name: String,
+pub struct Contender {
+    pub name: String,
     path: PathBuf,
     preload: Option<PathBuf>,
     root: PathBuf,
     bundle: PathBuf,
     pid_file: PathBuf,
     times: Vec<Duration>,
+    /// User and system time of the runtime and of all that it has waited for.
+    cpu: Vec<Duration>,
 }
 
 impl Contender {
-    fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
@@ -55,7 +61,7 @@ impl Contender {
         command
     }
 
-    fn call(&self, words: &[&str]) -> Result<(), String> {
+    pub fn call(&self, words: &[&str]) -> Result<(), String> {
         let status = self.command(words).stdin(Stdio::null()).stdout(Stdio::null()).status();
         match status {
             Ok(status) if status.success() => Ok(()),
@@ -67,6 +73,21 @@ impl Contender {
     /// `run` in the foreground, to its end.
     fn run(&self) -> Result<Duration, String> {
         quiet(&mut self.command(&["run", &self.name]), LIMIT)
+    }
+
+    /// A container that waits, for `exec`; it ends with [`Contender::remove`].
+    pub fn make_waiting(&self) -> Result<(), String> {
+        self.call(&["create", &self.name])?;
+        self.call(&["start", &self.name])
+    }
+
+    pub fn remove(&self) -> Result<(), String> {
+        self.call(&["delete", "--force", &self.name])
+    }
+
+    /// `exec` in the foreground, in the container that waits.
+    pub fn exec(&self) -> Result<Duration, String> {
+        quiet(&mut self.command(&["exec", &self.name, "/exit"]), LIMIT)
     }
 
     /// What an engine does: create, start, wait for the container as its subreaper, delete.
@@ -86,6 +107,13 @@ impl Contender {
         reap_strays();
         Ok(took)
     }
+}
+
+/// The processor time of all children that have been waited for.
+pub fn cpu_of_children() -> Result<Duration, String> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("getrusage: {error}"))?;
+    let spent = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
+    Ok(spent(usage.user_time()) + spent(usage.system_time()))
 }
 
 /// Orphans of the runtimes' own come to this process, the subreaper.
@@ -108,14 +136,14 @@ fn configuration(t: &mut Trial, filtered: bool) -> Outcome<Value> {
     // crun 1.8.1 accepts nothing newer.
     config["ociVersion"] = json!("1.0.2");
     config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/exit"]);
     config["root"]["path"] = json!(t.rootfs());
     Ok(config)
 }
 
-fn contenders(t: &mut Trial, settings: &Settings, filtered: bool) -> Outcome<Vec<Contender>> {
+pub fn contenders(t: &mut Trial, settings: &Settings, filtered: bool, program: &str) -> Outcome<Vec<Contender>> {
     payload::install(&t.rootfs())?;
     let mut config = configuration(t, filtered)?;
+    config["process"]["args"] = json!([program]);
     let mut all = Vec::new();
     for (name, path) in &settings.runtimes {
         let directory = |kind: &str| t.scratch.join(format!("{kind}-{name}"));
@@ -130,6 +158,7 @@ fn contenders(t: &mut Trial, settings: &Settings, filtered: bool) -> Outcome<Vec
             bundle: directory("bundle"),
             pid_file: directory("pid"),
             times: Vec::new(),
+            cpu: Vec::new(),
         });
     }
     Ok(all)
@@ -146,25 +175,38 @@ fn mount_bpffs() -> Outcome<bool> {
 }
 
 /// A real-time priority for this process and all it starts, where that is allowed.
-fn take_priority() -> bool {
+pub fn take_priority() -> bool {
     let own = std::process::id().to_string();
     let status = Command::new("chrt").args(["-f", "-p", "10", &own]).status();
     status.is_ok_and(|status| status.success())
 }
 
-fn compare(t: &mut Trial, measure: fn(&Contender) -> Result<Duration, String>, filtered: bool) -> Outcome {
+/// One measurement of one contender.
+type Measure = fn(&Contender) -> Result<Duration, String>;
+
+fn compare(t: &mut Trial, measure: Measure, filtered: bool) -> Outcome {
     let settings = Settings::inherited()?;
     set_child_subreaper(true)?;
-    let mut all = contenders(t, &settings, filtered)?;
+    let waiting = std::ptr::fn_addr_eq(measure, Contender::exec as Measure);
+    let mut all = contenders(t, &settings, filtered, if waiting { "/wait" } else { "/exit" })?;
+    if waiting {
+        all.iter().try_for_each(Contender::make_waiting).map_err(Stop::Fail)?;
+    }
     let bpffs = mount_bpffs()?;
     let priority = take_priority();
     for round in 0..settings.rounds + WARM_UP {
         for contender in &mut all {
+            let before = cpu_of_children().map_err(Stop::Fail)?;
             let took = measure(contender).map_err(Stop::Fail)?;
             if round >= WARM_UP {
                 contender.times.push(took);
+                contender.cpu.push(cpu_of_children().map_err(Stop::Fail)?.saturating_sub(before));
             }
         }
+    }
+    if waiting {
+        all.iter().try_for_each(Contender::remove).map_err(Stop::Fail)?;
+        reap_strays();
     }
     if bpffs {
         umount2(BPFFS, MntFlags::empty())?;
@@ -186,15 +228,17 @@ fn print_table(all: &mut [Contender]) -> Outcome {
     }
     let Some(first) = all.first() else { return fail("no runtime was given") };
     let at = |contender: &Contender, part| percentile(&contender.times, part).as_secs_f64() * 1e6;
-    report!("{:<12} {:>10} {:>10} {:>8} {:>8}", "runtime", "p10 us", "median us", "p10 x", "median x");
+    report!("{:<12} {:>10} {:>10} {:>8} {:>8} {:>8}", "runtime", "p10 us", "median us", "p10 x", "median x", "CPU us");
     for contender in all.iter() {
         report!(
-            "{:<12} {:>10.0} {:>10.0} {:>8.2} {:>8.2}",
+            "{:<12} {:>10.0} {:>10.0} {:>8.2} {:>8.2} {:>8.0}",
             contender.name,
             at(contender, 0.1),
             at(contender, 0.5),
             at(contender, 0.1) / at(first, 0.1),
-            at(contender, 0.5) / at(first, 0.5)
+            at(contender, 0.5) / at(first, 0.5),
+            // The kernel counts in ticks or finer; over many rounds the mean is right either way.
+            contender.cpu.iter().sum::<Duration>().as_secs_f64() * 1e6 / contender.cpu.len().max(1) as f64
         );
     }
     Ok(())

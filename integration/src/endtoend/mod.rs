@@ -2,10 +2,12 @@
 //! The front end runs each case as `runner` runs a test, in a sandboxed copy of this binary, but one
 //! at a time and with what it reports passed on while it goes. Judges no clause of the specification.
 
+mod engines;
 mod faults;
 mod figures;
 mod kills;
 mod payload;
+mod probes;
 mod profile;
 mod servers;
 mod settings;
@@ -49,13 +51,14 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
         "figures" => figures::cases(),
         "faults" => faults::cases(),
+        "engines" => engines::cases(),
         _ => return None,
     })
 }
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures", "faults"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress", "figures", "engines", "faults"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.
@@ -78,24 +81,22 @@ fn run_cases(word: &str, cases: &[Case], mut settings: Settings) -> Result<ExitC
     }
     let work = std::env::temp_dir().join(format!("xebec-{word}-{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
-    let outcome = run_in(&work, cases, &mut settings);
+    let outcome = match word {
+        "engines" => engines::run_in(&work, cases, &mut settings),
+        _ => run_in(&work, cases, &mut settings),
+    };
     std::fs::remove_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
-    let (passed, failed, skipped) = outcome?;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(ExitCode::from(u8::from(failed > 0 || passed == 0)))
+    outcome
 }
 
-fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<(u32, u32, u32), String> {
+fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<ExitCode, String> {
     let paths: Vec<_> = settings.runtimes.iter().map(|(_, path)| path.clone()).collect();
     settings.preload = peers::prepare_preload(&paths, work)?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let selected = cases
-        .iter()
-        .filter(|case| settings.filters.is_empty() || settings.filters.iter().any(|part| case.name.contains(part)));
-    for (number, case) in selected.enumerate() {
+    for (number, case) in cases.iter().filter(|case| settings.selects(case)).enumerate() {
         println!("{}", case.name);
         let begun = Instant::now();
-        let (verdict, message, transcript) = run_one(case, number, settings);
+        let (verdict, message, transcript) = run_one(case, &paths[0], number, settings);
         let word = match verdict {
             Verdict::Pass => {
                 passed += 1;
@@ -118,14 +119,15 @@ fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<(u32, 
             }
         }
     }
-    Ok((passed, failed, skipped))
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(ExitCode::from(u8::from(failed > 0 || passed == 0)))
 }
 
-fn run_one(case: &Case, number: usize, settings: &Settings) -> (Verdict, String, String) {
-    let (_, runtime) = &settings.runtimes[0];
+fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (Verdict, String, String) {
     let order = Order {
         test: case.name.clone(),
-        runtime: runtime.clone(),
+        mode: crate::mode::Mode::Root,
+        runtime: runtime.to_path_buf(),
         preload: settings.preload_for(runtime),
         view: settings.view,
         time_scale: 1,

@@ -21,14 +21,26 @@ const EXIT: Option<(u16, &[u8])> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// Puts `/exit` into the root file system; busybox's `true` where no machine code is known.
+/// The same of a program that waits until it is killed.
+const WAIT: Option<(u16, &[u8])> = if cfg!(target_arch = "x86_64") {
+    // mov eax, 34 (pause); syscall; jmp to the beginning
+    Some((62, &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]))
+} else {
+    None
+};
+
+/// Puts `/exit` and `/wait` into the root file system; busybox's `true` and `sleep` where no
+/// machine code is known.
 pub fn install(rootfs: &Path) -> io::Result<()> {
-    let path = rootfs.join("exit");
-    let Some((machine, code)) = EXIT else {
-        return fs::write(&path, "#!/bin/true\n").and_then(|()| executable(&path));
-    };
-    fs::write(&path, program(machine, code))?;
-    executable(&path)
+    for (name, known, script) in [("exit", EXIT, "#!/bin/true\n"), ("wait", WAIT, "#!/bin/sh\nexec sleep 100000\n")] {
+        let path = rootfs.join(name);
+        match known {
+            Some((machine, code)) => fs::write(&path, program(machine, code))?,
+            None => fs::write(&path, script)?,
+        }
+        executable(&path)?;
+    }
+    Ok(())
 }
 
 fn executable(path: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::case::{Outcome, Stop};
+use crate::case::{Case, Outcome, Stop};
 use crate::options::{self, View};
 use crate::peers;
 
@@ -13,9 +13,10 @@ use crate::peers;
 pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
-       xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--kills N] [--seed N]
-       xebec-integration faults --runtime PATH [--errors N] [--call N] [--seed N]
-       xebec-integration figures --runtime [NAME=]PATH… [--rounds N]
+       xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--execs N] [--kills N] [--seed N]
+       xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
+       xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
+       xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
 #[derive(Clone, Debug)]
@@ -26,10 +27,14 @@ pub struct Settings {
     pub runs: u64,
     /// How many rounds of [`super::stress::AT_ONCE`] `run`s at once.
     pub parallel: u64,
+    /// How many `exec`s into one container.
+    pub execs: u64,
+    /// How long each runtime is probed.
+    pub seconds: u64,
     /// How many kills of each kind.
     pub kills: u64,
-    /// How many errors each system call is made to fail with.
-    pub errors: u64,
+    /// How many faults each system call meets, of those there are for it.
+    pub each: u64,
     /// The one system call to disturb, counted from 0; all of them without it.
     pub call: Option<u64>,
     /// How many interleaved measurements of each figure.
@@ -40,6 +45,10 @@ pub struct Settings {
     pub debian: PathBuf,
     /// What makes crun run here, see `peers`.
     pub preload: Option<PathBuf>,
+    /// Where the sandboxed copies write down what the engines did.
+    pub records: PathBuf,
+    /// Where the table of engines and operations goes.
+    pub table: Option<PathBuf>,
     pub filters: Vec<String>,
     pub view: View,
     pub verbose: bool,
@@ -51,13 +60,17 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         runtimes: Vec::new(),
         runs: 2000,
         parallel: 200,
+        execs: 10_000,
+        seconds: 10,
         kills: 50,
-        errors: 6,
+        each: 6,
         call: None,
         rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
         preload: None,
+        records: PathBuf::new(),
+        table: None,
         filters: Vec::new(),
         view: View::V2,
         verbose: false,
@@ -78,12 +91,15 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--runtime" => settings.runtimes.push(runtime(&value)?),
             "--runs" => settings.runs = number()?,
             "--parallel" => settings.parallel = number()?,
+            "--execs" => settings.execs = number()?,
+            "--seconds" => settings.seconds = number()?,
             "--kills" => settings.kills = number()?,
-            "--errors" => settings.errors = number()?,
+            "--each" => settings.each = number()?,
             "--call" => settings.call = Some(number()?),
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
+            "--table" => settings.table = Some(PathBuf::from(&value)),
             "--filter" => settings.filters.push(value),
             "--cgroup-view" => settings.view = options::parse_view(&value)?,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
@@ -117,10 +133,17 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
-            "errors": self.errors, "call": self.call,
+            "each": self.each, "call": self.call,
+            "execs": self.execs, "seconds": self.seconds,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
+            "records": self.records,
         })
         .to_string()
+    }
+
+    /// Whether the filters let this case through.
+    pub fn selects(&self, case: &Case) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| case.name.contains(part))
     }
 
     /// The preload library that this runtime needs here.
@@ -139,13 +162,17 @@ impl Settings {
             runtimes: runtimes.filter_map(|pair| Some((pair[0].as_str()?.into(), pair[1].as_str()?.into()))).collect(),
             runs: number("runs"),
             parallel: number("parallel"),
+            execs: number("execs"),
+            seconds: number("seconds"),
             kills: number("kills"),
-            errors: number("errors"),
+            each: number("each"),
             call: value["call"].as_u64(),
             rounds: number("rounds"),
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),
             preload: value["preload"].as_str().map(PathBuf::from),
+            records: Path::new(value["records"].as_str().unwrap_or_default()).into(),
+            table: None,
             filters: Vec::new(),
             view: View::V2,
             verbose: false,

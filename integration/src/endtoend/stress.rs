@@ -33,6 +33,10 @@ pub fn cases() -> Vec<Case> {
         let count = Settings::inherited()?.parallel;
         run_many(t, AT_ONCE, count)
     });
+    group.add("execs_eight_at_a_time_into_one_container", |t| {
+        let count = Settings::inherited()?.execs;
+        exec_many(t, count)
+    });
     group.cases
 }
 
@@ -126,6 +130,92 @@ fn print_rate(times: &mut [Duration], due: u64, elapsed: Duration) {
 pub fn expect_empty(root: &Path) -> Outcome {
     let left: Vec<_> = fs::read_dir(root)?.flatten().map(|entry| entry.file_name()).collect();
     ensure!(left.is_empty(), "left in {}: {left:?}", root.display());
+    Ok(())
+}
+
+/// How many `exec`s are under way at a time.
+const EXECS_AT_ONCE: u64 = 8;
+
+/// What must be as it was after thousands of `exec`s.
+#[derive(Debug, PartialEq, Eq)]
+struct Holdings {
+    descriptors_of_caller: usize,
+    descriptors_of_init: usize,
+    processes_in_cgroup: usize,
+    entries_of_state: Vec<String>,
+}
+
+impl Holdings {
+    fn of(t: &mut Trial) -> Outcome<Holdings> {
+        let pid = t.pid()?;
+        let id = t.id.clone();
+        let processes: Vec<i32> = serde_json::from_str(&t.call(&["ps", "--format", "json", &id]).go()?.ok()?.stdout)?;
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(t.root.join(&id))? {
+            entries.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        entries.sort();
+        Ok(Holdings {
+            descriptors_of_caller: open_descriptors()?,
+            descriptors_of_init: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+            processes_in_cgroup: processes.len(),
+            entries_of_state: entries,
+        })
+    }
+}
+
+/// Session keyrings of this user that the kernel still holds (keyrings(7)); `None` without /proc/key-users.
+fn keys() -> Option<u64> {
+    let text = fs::read_to_string("/proc/key-users").ok()?;
+    let own = text.lines().find_map(|line| line.trim_start().strip_prefix("0:"))?;
+    own.split_whitespace().nth(1)?.split('/').next()?.parse().ok()
+}
+
+fn exec_many(t: &mut Trial, count: u64) -> Outcome {
+    let preload = Settings::inherited()?.preload_for(&t.runtime);
+    payload::install(&t.rootfs())?;
+    t.args(&["/wait"]);
+    t.create_started()?;
+    let command = || {
+        let mut command = Command::new(&t.runtime);
+        command.envs(preload.iter().map(|library| ("LD_PRELOAD", library)));
+        command.arg("--root").arg(&t.root).arg("exec").arg(&t.id).arg("/exit");
+        command
+    };
+    // The first may leave what all others share.
+    quiet(&mut command(), LIMIT).map_err(crate::case::Stop::Fail)?;
+    let commands: Vec<Command> = (0..EXECS_AT_ONCE).map(|_| command()).collect();
+    let (before, keys_before) = (Holdings::of(t)?, keys());
+    let total = Mutex::new(Tally::default());
+    let barrier = Barrier::new(1);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for command in commands {
+            let (total, barrier) = (&total, &barrier);
+            scope.spawn(move || {
+                let mut own = run_lane(command, barrier, count.div_ceil(EXECS_AT_ONCE));
+                if let Ok(mut total) = total.lock() {
+                    total.times.append(&mut own.times);
+                    total.failures.append(&mut own.failures);
+                }
+            });
+        }
+    });
+    let mut total = total.into_inner().unwrap_or_default();
+    let due = count.div_ceil(EXECS_AT_ONCE) * EXECS_AT_ONCE;
+    print_rate(&mut total.times, due, begun.elapsed());
+    if let Some(first) = total.failures.first() {
+        return fail(format!("{} execs failed; the first: {first}", total.failures.len()));
+    }
+    equal!(total.times.len() as u64, due, "execs that ended well");
+    equal!(Holdings::of(t)?, before, "what caller, container and state directory hold");
+    // The kernel frees keyrings a while after their last user.
+    let few = |now: u64, then: u64| now <= then + 100;
+    let freed = crate::call::eventually(t.limit(Duration::from_secs(20)), || {
+        Ok(keys().zip(keys_before).is_none_or(|(now, then)| few(now, then)))
+    })?;
+    ensure!(freed, "keys: {keys_before:?} before, {:?} after", keys());
+    equal!(t.status()?, "running", "status of the container");
     Ok(())
 }
 

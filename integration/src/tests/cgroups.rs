@@ -26,14 +26,14 @@ pub fn group() -> Group {
 }
 
 /// The container's directory on the cgroup2 hierarchy.
-fn directory(t: &Trial) -> Outcome<PathBuf> {
+pub fn directory(t: &Trial) -> Outcome<PathBuf> {
     if t.view != View::V2 {
         return skip("requires --cgroup-view v2");
     }
     Ok(PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id)))
 }
 
-fn requires_controller(name: &str) -> Outcome {
+pub fn requires_controller(name: &str) -> Outcome {
     let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
     if list.split_whitespace().any(|controller| controller == name) {
         Ok(())
@@ -132,8 +132,10 @@ fn sub_cgroups(group: &mut Group) {
     group.add("sub_cgroups_made_inside_go_with_the_container", |t| {
         let directory = directory(t)?;
         t.sleeper()?;
-        fs::create_dir(directory.join("sub"))?;
-        fs::create_dir(directory.join("sub/sub"))?;
+        for sub in ["sub", "sub/sub"] {
+            fs::create_dir(directory.join(sub))?;
+            t.give_to_caller(&directory.join(sub))?;
+        }
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         ensure!(!directory.exists(), "{} is still there", directory.display());
@@ -275,6 +277,8 @@ fn nothing_to_limit(group: &mut Group) {
     for (name, resources) in [
         ("no_pids_limit", json!({"pids": {"limit": -1}})),
         ("no_memory_limit", json!({"memory": {"limit": -1, "swap": -1}})),
+        // Before version 1.3.0, and bundles here are older, 0 was the default: no limit.
+        ("a_pids_limit_of_zero", json!({"pids": {"limit": 0}})),
         ("no_cpu_quota", json!({"cpu": {"quota": -1}})),
         ("empty_sections", json!({"memory": {}, "cpu": {}, "blockIO": {}})),
     ] {

@@ -116,14 +116,17 @@ fn texts(group: &mut Group) {
     });
     group.add("spaces_and_newlines_do_not_matter", |t| {
         t.sh("echo here");
-        fs::write(t.bundle.join("config.json"), serde_json::to_string_pretty(&t.config)?.replace('\n', "\r\n\t"))?;
+        fs::write(
+            t.bundle.join("config.json"),
+            serde_json::to_string_pretty(&t.adapted(&t.config))?.replace('\n', "\r\n\t"),
+        )?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         equal!(t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout, "here\n", "output");
         Ok(())
     });
     group.add("escapes_in_strings_are_decoded", |t| {
         t.args(&["/bin/echo", "PLACE"]);
-        let text = serde_json::to_string(&t.config)?.replace("PLACE", "\\u0041\\n\\u00e9\\ud83e\\udd80");
+        let text = serde_json::to_string(&t.adapted(&t.config))?.replace("PLACE", "\\u0041\\n\\u00e9\\ud83e\\udd80");
         fs::write(t.bundle.join("config.json"), text)?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         equal!(t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout, "A\né🦀\n", "output");

@@ -1,6 +1,7 @@
 //! The cases, one file a group. A test asserts what its cited clause says and nothing more:
 //! wording, state file layout and timing belong to each runtime.
 
+mod callers;
 mod cgroups;
 mod cgroups_v1;
 mod cli;
@@ -22,11 +23,15 @@ mod net_devices;
 mod notify;
 mod privileges;
 mod process;
+mod resources;
 mod rootfs;
 mod schema;
 mod seccomp;
+mod seccomp_calls;
+mod seccomp_notify;
 mod signals;
 mod stress;
+mod systemd;
 mod terminal;
 mod texts;
 mod update;
@@ -45,12 +50,15 @@ pub fn all() -> Vec<Case> {
         hook_failures::group(),
         exec::group(),
         exec_options::group(),
+        callers::group(),
         cli::group(),
         texts::group(),
         errors::group(),
         terminal::group(),
         cgroups::group(),
         cgroups_v1::group(),
+        resources::group(),
+        systemd::group(),
         update::group(),
         update::events(),
         schema::group(),
@@ -59,6 +67,8 @@ pub fn all() -> Vec<Case> {
         limits::group(),
         kernel::group(),
         seccomp::group(),
+        seccomp_calls::group(),
+        seccomp_notify::group(),
         namespaces::group(),
         net_devices::group(),
         notify::group(),

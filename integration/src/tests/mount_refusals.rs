@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::mounts::source_with_file;
 use crate::case::Group;
+use crate::mode::Mode;
 use crate::mountinfo;
 use crate::{ensure, equal};
 
@@ -110,7 +111,9 @@ fn others(group: &mut Group) {
     group.citing("config.md#posix-platform-mounts");
     group.add("an_idmapped_bind_shows_mapped_owners", |t| {
         let source = source_with_file(t)?;
-        let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        // Files of the container's root are shown as those of its user 1000.
+        let (stored, shown) = if t.mode == Mode::Root { (0, 1000) } else { (t.host_id(0), t.host_id(1000)) };
+        let map = json!([{"containerID": stored, "hostID": shown, "size": 10}]);
         t.push(
             "/mounts",
             json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"],

@@ -85,6 +85,7 @@ fn other_roots(group: &mut Group) {
             t.scratch.join("work").display()
         );
         let merged = t.scratch.join("merged");
+        t.hand_over()?;
         mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
         t.set("/root/path", json!(merged));
         let out = t.run_sh("echo new > /made; cat /made");

@@ -73,7 +73,7 @@ fn bundle_for(t: &mut Trial, id: &str) -> Outcome<String> {
     let mut config = t.config.clone();
     config["root"]["path"] = json!(t.rootfs());
     config["linux"]["cgroupsPath"] = json!(format!("{}/{id}", t.cgroup_base()));
-    fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
+    t.write_config_of(&bundle, &config)?;
     Ok(bundle.display().to_string())
 }
 

@@ -428,6 +428,10 @@ fn stream(group: &mut Group) {
 fn out_of_memory(t: &mut Trial, prefix: &str) -> Outcome {
     requires_oom_events(t)?;
     t.set("/linux/resources/memory", json!({"limit": 32 * MIB}));
+    if fs::read_to_string("/proc/swaps")?.lines().count() > 1 {
+        // Otherwise what memory cannot hold is swapped out.
+        t.set("/linux/resources/memory/swap", json!(32 * MIB));
+    }
     let wait = "until [ -e /out/go ]; do usleep 5000; done";
     t.sh(&format!("{wait}; {prefix}dd if=/dev/zero of=/dev/null bs=100M count=1; sleep 1000"));
     t.create_started()?;

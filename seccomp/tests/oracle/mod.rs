@@ -287,7 +287,11 @@ pub fn numbers(arch: Arch) -> Vec<u32> {
 /// docker's kind of profile: the engines' file turned into `linux.seccomp` for
 /// a container with the given capabilities, as podman and docker do it.
 pub fn engine_profile(native: Arch, caps: &[&str]) -> String {
-    let text = include_str!("../../testdata/containers-common.json");
+    engine_profile_of(include_str!("../../testdata/containers-common.json"), native, caps)
+}
+
+/// The same of another engine's text.
+pub fn engine_profile_of(text: &str, native: Arch, caps: &[&str]) -> String {
     let engine: serde_json::Value = serde_json::from_str(text).expect("testdata is JSON");
     let goarch = match native {
         Arch::X86_64 => "amd64",
@@ -305,8 +309,10 @@ pub fn engine_profile(native: Arch, caps: &[&str]) -> String {
         let arches = strings(&rule["includes"]["arches"]);
         let wants = strings(&rule["includes"]["caps"]);
         let without = strings(&rule["excludes"]["caps"]);
+        let elsewhere = strings(&rule["excludes"]["arches"]);
         let has = |cap: &String| caps.contains(&cap.as_str());
         if (!arches.is_empty() && !arches.iter().any(|a| a == goarch))
+            || elsewhere.iter().any(|a| a == goarch)
             || !wants.iter().all(has)
             || without.iter().any(has)
         {
@@ -315,6 +321,9 @@ pub fn engine_profile(native: Arch, caps: &[&str]) -> String {
         let mut rule = rule.clone();
         for key in ["comment", "includes", "excludes", "errno"] {
             rule.as_object_mut().expect("an object").remove(key);
+        }
+        if rule["args"].is_null() {
+            rule["args"] = serde_json::json!([]);
         }
         rules.push(rule);
     }

@@ -9,12 +9,19 @@ use crate::config::IdMapping;
 /// Lines the kernel takes since 4.15 (UID_GID_MAP_MAX_EXTENTS).
 const MAX_MAPPINGS: usize = 340;
 
+/// The kernel takes the lines in one write of less than a page (user_namespaces(7)); no page is smaller.
+const PAGE: usize = 4096;
+
 pub(super) fn mappings(at: fmt::Arguments<'_>, report: &mut Report, list: &[IdMapping]) {
     if list.is_empty() {
         return;
     }
     if list.len() > MAX_MAPPINGS {
         report.find(at, format_args!("{} mappings found, at most {MAX_MAPPINGS} expected", list.len()));
+    }
+    let text: usize = list.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size).len()).sum();
+    if list.len() <= MAX_MAPPINGS && text >= PAGE {
+        report.find(at, format_args!("{text} bytes as text, less than {PAGE} expected"));
     }
     for (i, mapping) in list.iter().enumerate() {
         if mapping.size == 0 {

@@ -82,6 +82,13 @@ fn user_namespace(report: &mut Report, config: &Config<'_>) {
             report.find(id_at, format_args!("{id} is not mapped by {at}"));
         }
     }
+    let groups = user.filter(|_| new && !linux.gid_mappings.is_empty()).map(|user| &user.additional_gids);
+    for (i, gid) in groups.into_iter().flatten().enumerate().filter(|(_, gid)| !ids::maps(&linux.gid_mappings, **gid)) {
+        report.find(
+            format_args!("/process/user/additionalGids/{i}"),
+            format_args!("{gid} is not mapped by /linux/gidMappings"),
+        );
+    }
 }
 
 fn time_offsets(report: &mut Report, linux: &Linux<'_>) {

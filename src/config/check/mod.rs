@@ -131,7 +131,7 @@ fn version(report: &mut Report, text: &str) {
 }
 
 /// Major and minor of a semantic version; `-pre` and `+build` are allowed.
-fn semver(text: &str) -> Option<(u64, u64)> {
+pub(super) fn semver(text: &str) -> Option<(u64, u64)> {
     let (rest, build) = text.split_once('+').unwrap_or((text, "0"));
     let (core, pre) = rest.split_once('-').unwrap_or((rest, "0"));
     let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

@@ -127,36 +127,32 @@ impl Bench {
     }
 
     fn errors(self, t: &mut Trial) -> Outcome {
-        let settings = Settings::inherited()?;
-        let count = settings.errors.min(ERRORS.len() as u64) as usize;
-        let seed = settings.seed as usize;
-        self.everywhere(t, &settings, |number| {
-            // With fewer errors than there are, neighbours get different ones.
-            let first = number + seed;
-            (first..first + count).map(|index| Disturbance::Fail(ERRORS[index % ERRORS.len()])).collect()
-        })
+        self.everywhere(t, &ERRORS.map(Disturbance::Fail))
     }
 
     fn kills(self, t: &mut Trial) -> Outcome {
-        let settings = Settings::inherited()?;
-        self.everywhere(t, &settings, |_| {
-            let whom = [(true, false), (false, true), (true, true)];
-            whom.map(|(runtime, child)| Disturbance::Kill { runtime, child }).into()
-        })
+        let whom = [(true, false), (false, true), (true, true)];
+        self.everywhere(t, &whom.map(|(runtime, child)| Disturbance::Kill { runtime, child }))
     }
 
-    /// Every call of both processes, until one is not reached any more, with what `choose` has for its number.
-    fn everywhere(mut self, t: &mut Trial, settings: &Settings, choose: impl Fn(usize) -> Vec<Disturbance>) -> Outcome {
+    /// Every call of both processes, until one is not reached any more.
+    fn everywhere(mut self, t: &mut Trial, disturbances: &[Disturbance]) -> Outcome {
+        let settings = Settings::inherited()?;
+        let count = disturbances.len().min(settings.each as usize);
         let mut tally = Tally::default();
         let chosen = settings.call.map(|call| call as usize);
         for role in [Role::Runtime, Role::Child] {
             let numbers = chosen.unwrap_or(0)..=chosen.unwrap_or(usize::MAX);
-            let mut faults = numbers.flat_map(|number| choose(number).into_iter().map(move |what| (number, what)));
+            // With fewer than there are, neighbours meet different ones.
+            let mut faults = numbers.flat_map(|number| {
+                let first = number + settings.seed as usize % disturbances.len();
+                (first..first + count).map(move |index| (number, disturbances[index % disturbances.len()]))
+            });
             while let Some((number, what)) = faults.next()
                 && self.disturb(t, Fault { role, number, what }, &mut tally)?
             {}
         }
-        self.conclude(settings, tally)
+        self.conclude(&settings, tally)
     }
 
     fn conclude(&self, settings: &Settings, tally: Tally) -> Outcome {

@@ -1,0 +1,155 @@
+//! clone3(2) as vfork(2) does it: the child borrows this process's memory until it executes.
+
+use std::ffi::c_void;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::process::{Child, CloneArgs, exit_now};
+
+/// More than the child's frames, PATH_MAX and page-sized buffers among them.
+const STACK: usize = 128 << 10;
+/// Handlers are this program's, and must not run in the child (Linux 5.5).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// clone3(2) without a copy of the memory: the child runs `body` on a stack of its own, and
+/// the calling thread stands still until it has executed a program or ended (CLONE_VFORK).
+///
+/// `body` must not allocate, must not close what an `OwnedFd` of the caller's stands for in
+/// any other way than by closing its own copy (the fd table is its own), and what it leaves
+/// in memory is what the caller finds. ENOSYS on other machines than x86_64 and aarch64.
+pub fn clone3_vfork<F: FnMut() -> i32>(cgroup: Option<BorrowedFd<'_>>, mut body: F) -> Result<Child, Errno> {
+    let mut pidfd: i32 = -1;
+    let mut stack: Vec<u8> = Vec::with_capacity(STACK);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let mut args = CloneArgs {
+        flags: flags as u64 | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: (stack.as_mut_ptr() as u64).next_multiple_of(16),
+        stack_size: STACK as u64 - 32,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.into_cgroup(cgroup);
+    }
+    let entry: unsafe extern "C" fn(*mut c_void) -> ! = enter::<F>;
+    // SAFETY: the stack is aligned, the child's alone, and outlives it, since CLONE_VFORK keeps this thread
+    // from going on; `body` is a valid F that nobody else uses meanwhile; `enter::<F>` never returns.
+    let result = unsafe { clone3_on_stack(&raw mut args, entry, (&raw mut body).cast()) };
+    if result < 0 {
+        return Err(Errno::from_raw_os_error(-result as i32));
+    }
+    let pid = Pid::from_raw(result as i32).ok_or(Errno::INVAL)?;
+    // SAFETY: the kernel wrote a fresh fd for the child into `pidfd`.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// The child's first function.
+///
+/// # Safety
+/// `body` points to an F that is the child's alone.
+unsafe extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
+    // SAFETY: the caller's promise.
+    let body = unsafe { &mut *body.cast::<F>() };
+    exit_now(body())
+}
+
+/// The call itself. The child goes on with another stack pointer, so it may not return
+/// through any frame: it calls `entry(data)` right away.
+///
+/// # Safety
+/// `args` is valid and names a stack aligned to 16 bytes; `entry` may be called with `data`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_on_stack(
+    args: *mut CloneArgs,
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: syscall clobbers rcx and r11 only; in the child, where it gives 0, nothing returns here.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") entry,
+            in("r13") data,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// As above.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3_on_stack(
+    args: *mut CloneArgs,
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: svc clobbers x0 only; in the child, where it gives 0, nothing returns here.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x21",
+            "blr x20",
+            "brk 1",
+            "2:",
+            inlateout("x0") args => result,
+            in("x1") size_of::<CloneArgs>(),
+            in("x8") libc::SYS_clone3,
+            in("x20") entry,
+            in("x21") data,
+        );
+    }
+    result
+}
+
+/// Other machines copy the memory.
+///
+/// # Safety
+/// None.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn clone3_on_stack(_: *mut CloneArgs, _: unsafe extern "C" fn(*mut c_void) -> !, _: *mut c_void) -> i64 {
+    -i64::from(libc::ENOSYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_child_works_in_our_memory_before_we_go_on() {
+        let mut seen = 0;
+        let child = clone3_vfork(None, || {
+            seen = 42;
+            7
+        });
+        let child = match child {
+            Err(Errno::NOSYS) => return,
+            child => child.expect("cloned"),
+        };
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).expect("waited");
+        assert_eq!(status.and_then(|status| status.exit_status()), Some(7));
+        assert_eq!(seen, 42);
+    }
+}
