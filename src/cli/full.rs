@@ -42,7 +42,7 @@ const fn verb<T: Args>(
     Verb { name, about, hidden: false, describe: T::augment_args, read }
 }
 
-const VERBS: [Verb; 19] = [
+const VERBS: [Verb; 20] = [
     verb::<args::Create>("create", "Make a container from a bundle; `start` lets its program run", |m| {
         args::Create::from_arg_matches(m).map(Command::Create)
     }),

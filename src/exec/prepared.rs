@@ -171,10 +171,8 @@ mod tests {
             namespaces: 0,
             become_root: false,
             chroot: false,
-            joined_user_by_parent: false,
             placed_late: false,
             no_new_keyring: false,
-            joined_user_by_parent: false,
         };
         let namespaces = plan_namespaces(config).expect("namespaces");
         let plan = plan_exec(config, filter, &namespaces, &entry, &host).expect("a plan").plan;
