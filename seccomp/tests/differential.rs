@@ -228,7 +228,7 @@ fn the_engines_profiles_decide_as_libseccomp_on_every_processor() {
 #[test]
 fn systemds_groups_decide_as_libseccomp() {
     let (mut compared, mut groups) = (0, 0);
-    for (group, mut names) in xebec_seccomp::groups() {
+    for (_, mut names) in xebec_seccomp::groups() {
         names.retain(|name| !name.starts_with('@'));
         names.sort_unstable();
         names.dedup();
