@@ -572,7 +572,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         let error = update(r#"{"pids":{"limit":-7}}"#).unwrap_err().to_string();
         assert_eq!(error, "linux.resources.pids.limit: -7 is neither a limit nor -1");
         let error = update(r#"{"cpu":{"quota":1,"period":1000}}"#).unwrap_err().to_string();
-        assert!(error.contains("cfs_quota_us\", \"1\"): Invalid argument (EINVAL); hint:"), "{error}");
+        assert!(error.contains("cfs_quota_us\", \"1\"): invalid argument (EINVAL); hint:"), "{error}");
         let gone = Record::default();
         let error = plan_update(&gone, &Resources::default(), layout).unwrap_err().to_string();
         assert_eq!(error, "cgroup: this container has no cgroup of its own to update");

@@ -98,7 +98,11 @@ fn hand_over(mode: Mode, path: &Path, device: u64) -> io::Result<()> {
     }
     if meta.is_dir() {
         for entry in fs::read_dir(path)? {
-            hand_over(mode, &entry?.path(), device)?;
+            match hand_over(mode, &entry?.path(), device) {
+                // A container that runs meanwhile may take its own files away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
     }
     Ok(())

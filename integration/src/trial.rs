@@ -79,6 +79,11 @@ pub fn perform(order: &Order) -> ExitCode {
 impl Trial {
     fn new(order: &Order) -> Outcome<Trial> {
         if systemd::is_wanted(order) {
+            if order.mode == Mode::User {
+                return Err(Stop::Skip(
+                    "the systemd booted here is root's; an ordinary user has a manager of the own".into(),
+                ));
+            }
             systemd::settle()?;
         }
         let home = Path::new(HOME);
