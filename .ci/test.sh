@@ -53,6 +53,9 @@ part_gate() {
         target/debug/xebec-bench --runtime xebec=target/dist/xebec --gate bench/limits.json
 }
 part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
+# A fault at every system call of every verb; the small one meets each call with one fault, not with all.
+part_faults() { integration faults; }
+part_faults_small() { integration faults --each 1; }
 # Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
 part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use rustix::fs::statfs;
 
 use crate::cgroup::{Layout, probe_layout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::settings;
 
 /// The host as the plan sees it. Tests fill in the facts; otherwise each is probed at first use.
@@ -24,14 +24,19 @@ const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
 
 impl Host {
     /// Those of the capabilities `named`, one bit each, that the runtime can pass on.
-    #[must_use]
-    pub fn capabilities(&self, named: u64) -> u64 {
+    pub fn capabilities(&self, named: u64) -> Result<u64> {
         if let Some(all) = self.capabilities.get() {
-            return all & named;
+            return Ok(all & named);
         }
-        let permitted = named & settings::capget().map(|sets| sets.permitted).unwrap_or(0);
-        let in_bounding = |cap: &u32| permitted & 1 << cap != 0 && settings::in_bounding(*cap) == Some(true);
-        (0..64).filter(in_bounding).fold(0, |bits, cap| bits | 1 << cap)
+        let failed = |call: &str, errno| Error::sys("process.capabilities", call, errno);
+        let mut permitted = named & settings::capget().map_err(|errno| failed("capget(own)", errno))?.permitted;
+        for cap in (0..64).filter(|cap| named & 1 << cap != 0) {
+            // Not there is an answer; anything else says nothing about the capability.
+            if !settings::in_bounding(cap).map_err(|errno| failed("prctl(PR_CAPBSET_READ)", errno))? {
+                permitted &= !(1 << cap);
+            }
+        }
+        Ok(permitted)
     }
 
     /// The caller's effective user and group id.

@@ -105,7 +105,8 @@ impl Live {
         }
     }
 
-    fn finish(&self, status: Option<ExitStatus>) -> Done {
+    /// What is known of a call that ended with `status`, or without one: killed after its limit.
+    pub fn finish(&self, status: Option<ExitStatus>) -> Done {
         Done {
             words: self.words.clone(),
             code: status.and_then(|status| status.code()),

@@ -29,13 +29,16 @@ pub fn user() -> Finding {
             "run xebec as root, or see what rootless containers need below",
         );
     }
+    let wanted = [("CAP_SYS_ADMIN", 21), ("CAP_SYS_RESOURCE", 24), ("CAP_NET_ADMIN", 12), ("CAP_MKNOD", 27)];
+    let held = match crate::host::Host::default().capabilities(u64::MAX) {
+        Ok(held) => held,
+        Err(error) => {
+            let cost = "no container is made without knowing what can be passed on";
+            return Finding::fails(CHECK, error.to_string(), cost, "allow capget(2) and prctl(2)");
+        }
+    };
     let lacking: Vec<&str> =
-        [("CAP_SYS_ADMIN", 21), ("CAP_SYS_RESOURCE", 24), ("CAP_NET_ADMIN", 12), ("CAP_MKNOD", 27)]
-            .into_iter()
-            .filter_map(|(name, number)| {
-                (crate::host::Host::default().capabilities(1 << number) >> number & 1 == 0).then_some(name)
-            })
-            .collect();
+        wanted.into_iter().filter_map(|(name, number)| (held >> number & 1 == 0).then_some(name)).collect();
     match lacking.as_slice() {
         [] => Finding::good(CHECK, "root, with the capabilities that containers take"),
         lacking if lacking.contains(&"CAP_SYS_ADMIN") => Finding::fails(

@@ -113,7 +113,7 @@ impl Target {
         }
         let (user_flag, pid_flag) = (libc::CLONE_NEWUSER as u64, libc::CLONE_NEWPID as u64);
         let mut by_parent = all & pid_flag;
-        if by_parent != 0 && all & user_flag != 0 && host.capabilities(CAP_SYS_ADMIN) == 0 {
+        if by_parent != 0 && all & user_flag != 0 && host.capabilities(CAP_SYS_ADMIN)? == 0 {
             by_parent |= user_flag;
         }
         Ok(Entering { configured, by_parent, by_child: all & !by_parent, user: all & user_flag != 0 })

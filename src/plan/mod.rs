@@ -120,8 +120,7 @@ pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
 pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan> {
     let mut warnings = Vec::new();
     let mut namespaces = namespaces::plan_namespaces(config)?;
-    let privileged = host.capabilities(CAP_SYS_ADMIN) != 0;
-    if privileged {
+    if namespaces.is_new("user") && host.capabilities(CAP_SYS_ADMIN)? != 0 {
         namespaces.join_before_new_user();
     }
     let layout = host.cgroups()?;
@@ -147,7 +146,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     }
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
-    let map_writers = namespaces.map_writers(host);
+    let map_writers = namespaces.map_writers(host)?;
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -218,7 +217,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         bundle: &request.bundle,
         namespaces,
         rootless: request.rootless,
-        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN) != 0,
+        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN)? != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,
@@ -309,13 +308,13 @@ fn process(
     steps.push(Step::Umask(process.user.umask));
     let grantable = match namespaces.has("user") {
         true => u64::MAX,
-        false => host.capabilities(identity::named_capabilities(process)),
+        false => host.capabilities(identity::named_capabilities(process))?,
     };
     let mut credentials = identity::plan_credentials(process, grantable, warnings);
     let keep_groups = config.annotations.get(&KEEP_ORIGINAL_GROUPS.into()).is_some_and(|value| &**value == "1");
     if keep_groups {
         credentials.groups = None;
-    } else if namespaces.map_writers(host).1 == MapWriter::WithoutSetgroups {
+    } else if namespaces.map_writers(host)?.1 == MapWriter::WithoutSetgroups {
         if !process.user.additional_gids.is_empty() {
             return Err(Error::invalid(
                 "process.user.additionalGids",

@@ -82,12 +82,10 @@ impl Namespaces {
         self.joins.iter().any(|join| join.kind == "user")
     }
 
-    /// From inside a new user namespace what belongs to the runtime's cannot be joined: the parent does it first.
+    /// For a new user namespace: from inside it, what belongs to the runtime's cannot be joined: the parent does it first.
     pub fn join_before_new_user(&mut self) {
-        if self.is_new("user") {
-            let before = |join: &&mut Join| matches!(join.kind, "network" | "ipc" | "uts" | "cgroup");
-            self.joins.iter_mut().filter(before).for_each(|join| join.by_parent = true);
-        }
+        let before = |join: &&mut Join| matches!(join.kind, "network" | "ipc" | "uts" | "cgroup");
+        self.joins.iter_mut().filter(before).for_each(|join| join.by_parent = true);
     }
 
     /// Does a namespace of this kind belong to the container's user namespace, so that its file system can be mounted?
@@ -97,21 +95,21 @@ impl Namespaces {
     }
 
     /// Who may write the maps of a new user namespace (user_namespaces(7)): uid_map, gid_map.
-    #[must_use]
-    pub fn map_writers(&self, host: &Host) -> (MapWriter, MapWriter) {
+    pub fn map_writers(&self, host: &Host) -> Result<(MapWriter, MapWriter)> {
         const CAP_SETGID: u64 = 1 << 6;
         const CAP_SETUID: u64 = 1 << 7;
-        let Some(maps) = &self.maps else { return Default::default() };
-        let may = |capability| host.capabilities(capability) != 0;
+        let Some(maps) = &self.maps else { return Ok(Default::default()) };
+        let may = host.capabilities(CAP_SETGID | CAP_SETUID)?;
         let (uid, gid) = host.ids();
         let is_own = |list: &[IdMapping], own| matches!(list, [map] if map.size == 1 && map.host_id == own);
-        let for_uids = if may(CAP_SETUID) || is_own(&maps.uid, uid) { MapWriter::Direct } else { MapWriter::Helper };
-        let for_gids = match (may(CAP_SETGID), is_own(&maps.gid, gid)) {
+        let for_uids =
+            if may & CAP_SETUID != 0 || is_own(&maps.uid, uid) { MapWriter::Direct } else { MapWriter::Helper };
+        let for_gids = match (may & CAP_SETGID != 0, is_own(&maps.gid, gid)) {
             (true, _) => MapWriter::Direct,
             (false, true) => MapWriter::WithoutSetgroups,
             (false, false) => MapWriter::Helper,
         };
-        (for_uids, for_gids)
+        Ok((for_uids, for_gids))
     }
 
     /// The names of the new namespaces.

@@ -11,7 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 #[unsafe(no_mangle)]
 extern "C" fn main(count: libc::c_int, words: *const *const libc::c_char) -> libc::c_int {
     if !hold_standard_descriptors() || !ignore_broken_pipes() {
-        // Without stderr nobody can be told more than the exit status.
+        // The allocator and std's streams are not to be trusted before this; where stderr is what is missing,
+        // nobody can be told more than the exit status.
+        let said = b"xebec: cannot make sure of the descriptors 0 to 2 and of SIGPIPE before anything else\n";
+        // SAFETY: the line is as long as it says; that it reaches nobody changes nothing.
+        unsafe { libc::write(2, said.as_ptr().cast(), said.len()) };
         return 1;
     }
     libc::c_int::from(crate::run(&arguments(count, words)))

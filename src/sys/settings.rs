@@ -29,11 +29,13 @@ pub fn raise_ambient(number: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Is capability `number` in the bounding set? `None` when the kernel knows no such number.
-#[must_use]
-pub fn in_bounding(number: u32) -> Option<bool> {
+/// Is capability `number` in the bounding set? One that the kernel does not know is not.
+pub fn in_bounding(number: u32) -> Result<bool, Errno> {
     // SAFETY: PR_CAPBSET_READ takes a number only.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) }).ok().map(|v| v == 1)
+    match check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) }) {
+        Err(Errno::INVAL) => Ok(false),
+        answer => Ok(answer? == 1),
+    }
 }
 
 /// The three sets of capset(2), one bit for each capability.

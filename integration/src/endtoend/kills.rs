@@ -123,7 +123,7 @@ fn wait_until(moment: Instant) {
 }
 
 /// Removes whatever an attempt left by `delete --force`, which has to succeed and leave nothing.
-fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
+pub fn delete_everything(t: &mut Trial, baseline: &Baseline) -> Outcome<Duration> {
     let id = t.id.clone();
     // `list` works whatever a killed call has left.
     t.call(&["list"]).go()?.ok()?;
@@ -222,7 +222,7 @@ fn kill_runtime(t: &mut Trial, verbs: &[&str], kind: Kind) -> Outcome {
 }
 
 /// The name of the test's cgroup on the host's hierarchies.
-fn base_name(t: &Trial) -> &str {
+pub fn base_name(t: &Trial) -> &str {
     t.cgroup_base().trim_start_matches('/')
 }
 

@@ -3,6 +3,7 @@
 //! at a time and with what it reports passed on while it goes. Judges no clause of the specification.
 
 mod engines;
+mod faults;
 mod figures;
 mod kills;
 pub mod payload;
@@ -49,6 +50,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
         "servers" => servers::cases(),
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
         "figures" => figures::cases(),
+        "faults" => faults::cases(),
         "engines" => engines::cases(),
         _ => return None,
     })
@@ -56,7 +58,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures", "engines"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress", "figures", "engines", "faults"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.

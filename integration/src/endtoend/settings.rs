@@ -16,6 +16,7 @@ pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debi
        xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--execs N] [--kills N] [--seed N]
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
+       xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Settings {
     pub seconds: u64,
     /// How many kills of each kind.
     pub kills: u64,
+    /// How many faults each system call meets, of those there are for it.
+    pub each: u64,
+    /// The one system call to disturb, counted from 0; all of them without it.
+    pub call: Option<u64>,
     /// How many interleaved measurements of each figure.
     pub rounds: u64,
     /// Where the random moments come from.
@@ -58,6 +63,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         execs: 10_000,
         seconds: 10,
         kills: 50,
+        each: 6,
+        call: None,
         rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
@@ -87,6 +94,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--execs" => settings.execs = number()?,
             "--seconds" => settings.seconds = number()?,
             "--kills" => settings.kills = number()?,
+            "--each" => settings.each = number()?,
+            "--call" => settings.call = Some(number()?),
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
@@ -124,6 +133,7 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
+            "each": self.each, "call": self.call,
             "execs": self.execs, "seconds": self.seconds,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
             "records": self.records,
@@ -155,6 +165,8 @@ impl Settings {
             execs: number("execs"),
             seconds: number("seconds"),
             kills: number("kills"),
+            each: number("each"),
+            call: value["call"].as_u64(),
             rounds: number("rounds"),
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),
