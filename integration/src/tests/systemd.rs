@@ -418,7 +418,7 @@ fn annotations(group: &mut Group) {
         Ok(())
     });
     group.add_beyond_peers(
-        "CVE-2024-3154: no step of runtime.md#lifecycle runs what an annotation says",
+        "runtime.md#lifecycle: no step of it runs what an annotation says (CVE-2024-3154)",
         "an_annotation_runs_no_command_of_the_host",
         |t| {
             booted()?;
