@@ -443,7 +443,7 @@ fn annotations(group: &mut Group) {
 }
 
 fn connections(group: &mut Group) {
-    let why = "runtime.md, \"Errors\": an error is generated, which a caller can wait for";
+    let why = "runtime.md#errors: an error is generated, which a caller can wait for";
     group.add_beyond_peers(why, "a_bus_that_never_answers_is_given_up", |t| {
         booted()?;
         let silent = "/run/silent";
