@@ -3,13 +3,15 @@
 //!
 //! A static PIE relocates itself, sets up its libc and reads its arguments: half a hundred page faults, and all for
 //! nothing when the next thing it does is to run itself again. Here nothing is relocated yet and no libc is there: no
-//! static with a pointer in it, no thread-local, no panic, calls to the kernel by hand.
+//! static with a pointer in it, no thread-local, no panic, no call of another crate's function (memset for a large
+//! array included), and the kernel is called by hand.
 //!
 //! Whatever does not go as expected is left to `own_exe::protect`, which tries again and can say why.
 //! Wherever this is not built (see build.rs), it does all of it.
 
 use core::arch::{asm, global_asm};
 use core::ffi::{CStr, c_char};
+use core::mem::MaybeUninit;
 
 // Built as the entry point: the kernel's stack pointer is the only argument (x86-64 psABI, "Process Initialization"),
 // and the C library's own start finds everything as it was.
@@ -82,10 +84,12 @@ unsafe fn begins(text: *const c_char, with: &[u8]) -> bool {
 
 fn is_on_read_only_mount() -> bool {
     // Larger than struct statfs of any kernel; its flags are the eleventh word (statfs(2)).
-    let mut answer = [0usize; 32];
-    // SAFETY: the path ends in NUL, and the kernel writes one struct statfs.
-    let done = unsafe { call(libc::SYS_statfs, [EXE.as_ptr() as usize, (&raw mut answer) as usize, 0, 0, 0]) };
-    done == 0 && answer[10] & libc::ST_RDONLY as usize != 0
+    let mut answer = MaybeUninit::<[usize; 32]>::uninit();
+    // SAFETY: the path ends in NUL, and the kernel writes one struct statfs, of which the flags are read.
+    unsafe {
+        let done = call(libc::SYS_statfs, [EXE.as_ptr() as usize, answer.as_mut_ptr() as usize, 0, 0, 0]);
+        done == 0 && *answer.as_ptr().cast::<usize>().add(10) & libc::ST_RDONLY as usize != 0
+    }
 }
 
 /// Returns only when something failed. The clone is CLOEXEC, as in `own_exe`.
