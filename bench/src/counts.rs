@@ -119,26 +119,28 @@ fn one_round(
     Ok(())
 }
 
-/// The code of a runtime that its verbs reach, each of them once but exec: its first call in a container does more
-/// than those that follow.
-pub fn reach(contender: &Contender, kit: &Kit) -> Result<Vec<u64>, String> {
+/// The code of a runtime that each of its verbs reaches. exec twice: its first call in a container does more than
+/// those that follow.
+pub fn reach(contender: &Contender, kit: &Kit) -> Result<Vec<Vec<u64>>, String> {
     let shape = Shape { seccomp: true, ..Shape::default() };
     let ends = kit.bundle("ends", shape, "/exit")?;
     let waits = kit.bundle("waits", shape, "/wait")?;
-    let mut reached =
-        Reached::of(&contender.program).map_err(|error| format!("{}: {error}", contender.program.display()))?;
-    let mut step = |verb: Verb, bundle: &Bundle| {
-        let done = trace::count(&mut traced(contender, verb, bundle), Mode::Instructions, Some(&mut reached));
-        done.map(drop).map_err(|error| format!("{verb:?}: {error}"))
+    let step = |verb: Verb, bundle: &Bundle| {
+        let program = &contender.program;
+        let mut reached = Reached::of(program).map_err(|error| format!("{}: {error}", program.display()))?;
+        trace::count(&mut traced(contender, verb, bundle), Mode::Instructions, Some(&mut reached))
+            .map_err(|error| format!("{verb:?}: {error}"))?;
+        Ok::<_, String>(reached.places)
     };
+    let mut all = Vec::new();
     for verb in [Verb::Create, Verb::Start, Verb::Exec, Verb::Exec, Verb::State, Verb::Kill] {
-        step(verb, &waits)?;
+        all.push(step(verb, &waits)?);
     }
     wait_for(contender.created_pid(&waits)?)?;
-    step(Verb::Delete, &waits)?;
-    step(Verb::Run, &ends)?;
+    all.push(step(Verb::Delete, &waits)?);
+    all.push(step(Verb::Run, &ends)?);
     reap_strays();
-    Ok(reached.places)
+    Ok(all)
 }
 
 /// `call`'s command, but run by a copy of this program that stops for its tracer first.

@@ -1,10 +1,10 @@
-//! The order of a runtime's functions: those that its verbs reach, as they are first reached, written as a linker
-//! script that puts them side by side.
+//! The order of a runtime's functions: those that its verbs reach, written as a linker script that puts them side by
+//! side. What more verbs reach comes first, so that a small verb needs little more than the beginning.
 //!
 //! A function's section bears its mangled name (rustc's "v0" scheme). The hashes of crates in it differ from build to
 //! build, so the script has `*` in their place. A name that a later build no longer has is passed over by the linker.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use crate::bundle::Kit;
 use crate::contender::Contender;
 use crate::counts;
 
-const HEAD: &str = "/* The functions that create, start, run, exec, state, kill and delete reach, in the order they reach them:\n   \
+const HEAD: &str = "/* The functions that create, start, run, exec, state, kill and delete reach, those first that more of them reach:\n   \
      a page fault maps 64 KiB of code, so they lie side by side. Written by `make order`;\n   \
      docs/decisions/static-binary.md has the figures. */\nSECTIONS\n{\n  .text.first :\n  {\n";
 const TAIL: &str = "  }\n}\nINSERT BEFORE .text;\n";
@@ -52,12 +52,25 @@ fn functions(program: &Path) -> Result<Vec<Function>, String> {
     Ok(found)
 }
 
-/// Each section once, in the order of `reached`.
-fn sections(functions: &[Function], reached: &[u64]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let behind = |at: u64| functions.partition_point(|function| function.at <= at);
-    let names = reached.iter().filter_map(|&at| functions.get(behind(at).checked_sub(1)?));
-    names.map(|function| section(&function.name)).filter(|section| seen.insert(section.clone())).collect()
+/// Each section once: by the number of verbs that reach it, then as first reached.
+fn sections(functions: &[Function], reached: &[Vec<u64>]) -> Vec<String> {
+    let mut verbs: HashMap<usize, usize> = HashMap::new();
+    let mut order = Vec::new();
+    for places in reached {
+        let behind = places.iter().map(|&at| functions.partition_point(|function| function.at <= at));
+        let mut seen = BTreeSet::new();
+        for at in behind.filter_map(|behind| behind.checked_sub(1)).filter(|at| seen.insert(*at)) {
+            let count = verbs.entry(at).or_default();
+            if *count == 0 {
+                order.push(at);
+            }
+            *count += 1;
+        }
+    }
+    // Stable: the order of the first time stays among equals.
+    order.sort_by_key(|at| std::cmp::Reverse(verbs[at]));
+    let mut once = HashSet::new();
+    order.iter().map(|&at| section(&functions[at].name)).filter(|section| once.insert(section.clone())).collect()
 }
 
 /// The section that a function lies in: its own, but for what the C library has in assembler.
@@ -101,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn functions_come_once_in_the_order_reached_and_without_hashes() {
-        let found = sections(&functions(), &[0x201, 0x110, 0x250, 0x17f, 0x10]);
-        assert_eq!(found, ["*(.text.main)", "*(.text._RNvNtCs*_5xebec4exec4exec)"]);
+    fn what_more_verbs_reach_comes_first_once_and_without_hashes() {
+        let found = sections(&functions(), &[vec![0x201, 0x110, 0x250], vec![0x17f, 0x10, 0x181]]);
+        assert_eq!(found, ["*(.text._RNvNtCs*_5xebec4exec4exec)", "*(.text.main)", "*(.text._start)"]);
     }
 
     #[test]
