@@ -17,7 +17,7 @@ pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debi
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
        xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
-each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
+each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--jobs N] [--verbose]";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,6 +50,8 @@ pub struct Settings {
     /// Where the table of engines and operations goes.
     pub table: Option<PathBuf>,
     pub filters: Vec<String>,
+    /// How many cases are at work at a time.
+    pub jobs: u64,
     pub view: View,
     pub verbose: bool,
 }
@@ -72,6 +74,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         records: PathBuf::new(),
         table: None,
         filters: Vec::new(),
+        jobs: 1,
         view: View::V2,
         verbose: false,
     };
@@ -100,6 +103,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
             "--table" => settings.table = Some(PathBuf::from(&value)),
+            "--jobs" => settings.jobs = number()?,
             "--filter" => settings.filters.push(value),
             "--cgroup-view" => settings.view = options::parse_view(&value)?,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
@@ -174,6 +178,7 @@ impl Settings {
             records: Path::new(value["records"].as_str().unwrap_or_default()).into(),
             table: None,
             filters: Vec::new(),
+            jobs: 1,
             view: View::V2,
             verbose: false,
         })
