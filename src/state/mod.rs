@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, readlinkat, renameat, symlinkat,
+    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, readlinkat, renameat, symlinkat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -155,6 +155,11 @@ fn no_such(id: &ContainerId, root: &Path) -> Error {
     Error::new(Kind::NoSuchContainer, item(id), format!("does not exist (looked in {})", root.display()))
 }
 
+fn exists(id: &ContainerId, root: &Path) -> Error {
+    Error::new(Kind::Exists, item(id), "a container with this id exists already")
+        .hint(format!("choose another id, or delete it first ({})", directory(root, id)))
+}
+
 fn open_dir(path: &Path) -> std::result::Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
@@ -172,7 +177,22 @@ fn make_root(root: &Path) -> Result<()> {
 
 impl Container {
     /// Takes the id for a new container, locked; the id must be free.
+    ///
+    /// A delete may take the new directory for that of a killed create before it is locked, and another create
+    /// may follow: what was made is looked at again under the lock.
     pub fn claim(root: &Path, id: &ContainerId) -> Result<Container> {
+        loop {
+            Container::make_directory(root, id)?;
+            let locked = Container::open(root, id).and_then(|container| container.lock().map(|()| container));
+            match locked {
+                Err(error) if error.kind() == Kind::NoSuchContainer => {}
+                Ok(container) if container.has_record()? => return Err(exists(id, root)),
+                other => return other,
+            }
+        }
+    }
+
+    fn make_directory(root: &Path, id: &ContainerId) -> Result<()> {
         let path = root.join(id.as_str());
         let mode = Mode::from_raw_mode(0o711);
         let made = match mkdirat(CWD, &path, mode) {
@@ -183,16 +203,18 @@ impl Container {
             other => other,
         };
         match made {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::new(Kind::Exists, item(id), "a container with this id exists already")
-                    .hint(format!("choose another id, or delete it first ({})", path.display())));
-            }
-            Err(errno) => return Err(Error::sys(item(id), format!("mkdirat({:?})", path.display()), errno)),
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(exists(id, root)),
+            Err(errno) => Err(Error::sys(item(id), format!("mkdirat({:?})", path.display()), errno)),
         }
-        let container = Container::open(root, id)?;
-        container.lock()?;
-        Ok(container)
+    }
+
+    fn has_record(&self) -> Result<bool> {
+        match rustix::fs::accessat(&self.dir, "state.json", Access::EXISTS, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed("faccessat", "state.json", errno)),
+        }
     }
 
     /// Opens an existing container's directory, unlocked.
@@ -236,9 +258,13 @@ impl Container {
                 Err(errno) => return Err(Error::sys(item(&self.id), "flock", errno)),
             }
         }
-        let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
         // Deleted while we waited.
-        if stat.st_nlink == 0 { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
+        if self.is_gone()? { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
+    }
+
+    fn is_gone(&self) -> Result<bool> {
+        let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
+        Ok(stat.st_nlink == 0)
     }
 
     /// Is another verb at work on it?
@@ -314,10 +340,26 @@ impl Container {
 
     /// The record of a container whose create finished writing it down.
     pub fn finished<'t>(&self, text: &'t Option<Vec<u8>>) -> Result<Record<'t>> {
-        Container::parse(text).ok_or_else(|| {
-            Error::new(Kind::WrongState, self.item(), "its create did not finish")
-                .hint("delete --force removes what is left of it")
-        })
+        match Container::parse(text) {
+            Some(record) => Ok(record),
+            None => Err(self.unfinished()?),
+        }
+    }
+
+    /// Why there is no record: create or delete is at work, or create was killed.
+    fn unfinished(&self) -> Result<Error> {
+        // For some microseconds a create has made its directory and not locked it yet.
+        for nap in [0, 1, 5] {
+            std::thread::sleep(Duration::from_millis(nap));
+            if self.is_gone()? {
+                return Ok(no_such(&self.id, &self.root));
+            }
+            if self.is_locked() {
+                return Ok(Error::new(Kind::WrongState, self.item(), "is just being created or deleted"));
+            }
+        }
+        let error = Error::new(Kind::WrongState, self.item(), "was never created: its create was killed");
+        Ok(error.hint("delete --force removes what is left of it"))
     }
 
     /// Puts the new init process on record.

@@ -3,6 +3,7 @@
 //! what it reports passed on: while it goes, or with `--jobs` in one piece. Judges no clause of the
 //! specification.
 
+mod crowd;
 mod engines;
 mod faults;
 mod figures;
