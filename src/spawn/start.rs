@@ -64,7 +64,7 @@ fn follow(
     report: BorrowedFd<'_>,
 ) -> Result<()> {
     let failed = |errno| Error::sys(container.item(), "read(\"report\")", errno);
-    while let Some(message) = answer(report).map_err(failed)? {
+    while let Some(message) = answer(report, pidfd).map_err(failed)? {
         let plan = plan_again(container, record)?;
         if let (wire::Kind::Listener, Some(agent)) = (message.kind, &plan.listener) {
             let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
@@ -104,14 +104,19 @@ fn wrong_state(container: &Container, why: &str) -> Error {
 }
 
 /// The child's record, or `None` when its end of the fifo closed: execve succeeded.
-fn answer(report: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Errno> {
+///
+/// A child that was killed before we opened the fifo has never been its writer for us: there is no end of
+/// file to wake up for, and its pidfd tells.
+fn answer(report: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Errno> {
     let mut bytes = [0u8; wire::RECORD_SIZE];
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(report, PollFlags::IN)];
+        let mut fds = [report, pidfd].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         retry_on_intr(|| poll(&mut fds, None))?;
+        let ended = !fds[1].revents().is_empty();
         match rustix::io::read(report, &mut bytes) {
             Ok(0) => return Ok(None),
             Ok(len) => return ChildRecord::from_bytes(&bytes[..len]).map(Some).ok_or(Errno::PROTO),
+            Err(Errno::AGAIN) if ended => return Ok(None),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -231,16 +231,15 @@ impl Container {
         self.lock_or(|| Ok(()))
     }
 
-    /// The same; calls `busy` once when somebody has the lock.
-    pub fn lock_or(&self, busy: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut busy = Some(busy);
+    /// The same; calls `busy` as long as somebody has the lock.
+    pub fn lock_or(&self, mut busy: impl FnMut() -> Result<()>) -> Result<()> {
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut nap = Duration::from_micros(50);
         loop {
             match flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                    busy.take().map_or(Ok(()), |busy| busy())?;
+                    busy()?;
                     std::thread::sleep(nap);
                     nap = (nap * 2).min(Duration::from_millis(5));
                 }
@@ -269,7 +268,9 @@ impl Container {
 
     /// Is another verb at work on it?
     fn is_locked(&self) -> bool {
-        let Ok(probe) = open_dir(&self.root.join(self.id.as_str())) else { return false };
+        // By its handle: the path may be the next container's by now.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(probe) = openat(&self.dir, ".", flags, Mode::empty()) else { return false };
         matches!(flock(&probe, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
     }
 
@@ -456,6 +457,19 @@ impl Container {
 
     /// Removes the directory; it is the last thing that goes.
     pub fn remove(&self) -> Result<()> {
+        // An `exec` that has come too late may put its file there meanwhile: it does so once.
+        for _ in 0..100 {
+            self.remove_entries()?;
+            match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(self.failed("rmdir", "", errno)),
+            }
+        }
+        Err(self.failed("rmdir", "", Errno::NOTEMPTY))
+    }
+
+    fn remove_entries(&self) -> Result<()> {
         let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(|errno| self.failed("getdents64", ".", errno))?;
@@ -469,10 +483,7 @@ impl Container {
                 Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
             }
         }
-        match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed("rmdir", "", errno)),
-        }
+        Ok(())
     }
 }
 

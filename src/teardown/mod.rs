@@ -85,8 +85,8 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
     destroy(&container, &record, None)
 }
 
-/// Ends the init that a `start` may be waiting for, with the lock, as long as a seccomp agent leaves
-/// its execve unanswered.
+/// Ends the init that a `start` may be waiting for, with the lock: as long as a seccomp agent leaves
+/// its execve unanswered, or as it is paused just before that.
 fn end_start(container: &Container) -> Result<()> {
     let Some(init) = container.created_init()? else { return Ok(()) };
     let Some(pidfd) = init.pidfd()? else { return Ok(()) };
