@@ -42,8 +42,12 @@ pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Pa
     let report = openat(container.dir(), "report", flags, Mode::empty())
         .map_err(|errno| Error::sys(container.item(), "openat(\"report\")", errno))?;
     let notify = notify_socket.map(|host| Notify::open(&container, host)).transpose()?.flatten();
-    retry_on_intr(|| rustix::io::write(&fifo, &[wire::START]))
-        .map_err(|errno| Error::sys(container.item(), "write(\"start\")", errno))?;
+    match retry_on_intr(|| rustix::io::write(&fifo, &[wire::START])) {
+        Ok(_) => {}
+        // Killed this moment.
+        Err(Errno::PIPE) => return Err(wrong_state(&container, "it is stopped")),
+        Err(errno) => return Err(Error::sys(container.item(), "write(\"start\")", errno)),
+    }
     drop(fifo);
     follow(&container, &record, init.pid, pidfd.as_fd(), report.as_fd())?;
     let pid = init.pid.as_raw_nonzero().get();

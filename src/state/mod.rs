@@ -349,18 +349,21 @@ impl Container {
 
     /// Why there is no record: create or delete is at work, or create was killed.
     fn unfinished(&self) -> Result<Error> {
-        // For some microseconds a create has made its directory and not locked it yet.
-        for nap in [0, 1, 5] {
-            std::thread::sleep(Duration::from_millis(nap));
-            if self.is_gone()? {
-                return Ok(no_such(&self.id, &self.root));
-            }
-            if self.is_locked() {
-                return Ok(Error::new(Kind::WrongState, self.item(), "is just being created or deleted"));
-            }
+        if self.is_gone()? {
+            return Ok(no_such(&self.id, &self.root));
         }
-        let error = Error::new(Kind::WrongState, self.item(), "was never created: its create was killed");
-        Ok(error.hint("delete --force removes what is left of it"))
+        match self.is_locked() {
+            true => Ok(Error::new(Kind::WrongState, self.item(), "is just being created or deleted")),
+            false => Ok(self.recordless()),
+        }
+    }
+
+    /// The error of one without a record that nobody has locked: a create that has just made the directory
+    /// looks like one that was killed then.
+    #[must_use]
+    pub fn recordless(&self) -> Error {
+        Error::new(Kind::WrongState, self.item(), "its create has not finished, or was killed")
+            .hint("delete --force removes what is left of it")
     }
 
     /// Puts the new init process on record.

@@ -74,8 +74,7 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
         if force {
             return container.remove().map(|()| Vec::new());
         }
-        return Err(Error::new(Kind::WrongState, container.item(), "its create has not finished, or was killed")
-            .hint("delete --force removes what is left of it"));
+        return Err(container.recordless());
     };
     let (status, _) = container.status(&record.cgroup)?;
     if !force && !matches!(status, Status::Stopped | Status::Created) {
