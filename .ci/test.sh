@@ -59,6 +59,11 @@ part_stress_small() {
 # one fault, not with all.
 part_faults() { integration faults; }
 part_faults_small() { integration faults --each 1 --jobs 2; }
+# The unit tests with AddressSanitizer, which the stable compiler has behind RUSTC_BOOTSTRAP.
+part_asan() {
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --no-fail-fast --locked --lib --bins -p xebec -p xebec-seccomp \
+        --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/asan
+}
 # What the release is linked like; and that the check would find what it looks for.
 part_binary() { sh .ci/release.sh && sh .ci/hardening.sh --self-test; }
 # Licences, duplicates, sources and known holes of the dependencies.
