@@ -22,7 +22,9 @@ pub fn pause(root: &Path, id: &ContainerId) -> Result<()> {
     match container.status(&record.cgroup)?.0 {
         // Where the container has ended meanwhile, that is the better error.
         Status::Running => record.cgroup.freeze().map_err(|error| match container.status(&record.cgroup) {
-            Ok((status @ (Status::Stopped | Status::Creating), _)) => wrong_state(&container, "container not running", status),
+            Ok((status @ (Status::Stopped | Status::Creating), _)) => {
+                wrong_state(&container, "container not running", status)
+            }
             _ => error,
         }),
         // Engines know runc's words.

@@ -210,7 +210,11 @@ fn overlap(t: &mut Trial, rounds: u64) -> Outcome {
     for (at, (id, _)) in bundles.iter().enumerate() {
         let (made, gone) = (made[at].load(Ordering::Relaxed), gone[at].load(Ordering::Relaxed));
         let there = listed.iter().filter(|entry| entry["id"] == json!(id)).count();
-        equal!(made, gone + there, "{id} was deleted {gone} times and is listed {there} times; how often it was created");
+        equal!(
+            made,
+            gone + there,
+            "{id} was deleted {gone} times and is listed {there} times; how often it was created"
+        );
         (all_made, all_gone) = (all_made + made, all_gone + gone);
     }
     ensure!(all_made > 0 && all_gone > 0, "{all_made} creates and {all_gone} deletes succeeded");
