@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz audit asan clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz audit asan aarch64 clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -18,6 +18,7 @@ help:
 	@echo 'make stress       thousands of runs and execs, a thousand at once, races of verbs, kills at random moments'
 	@echo 'make faults       an error, and a kill, at every system call of every verb; kernels without one feature'
 	@echo 'make audit        licences, duplicates, sources and known holes of the dependencies (cargo-deny)'
+	@echo 'make aarch64      compiles the library for aarch64; nothing of it is run'
 	@echo 'make asan         the unit tests with AddressSanitizer'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
@@ -59,7 +60,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress gate faults audit asan:
+servers stress gate faults audit asan aarch64:
 	@sh .ci/test.sh $@
 
 fuzz:
