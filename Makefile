@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz audit asan aarch64 clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -15,8 +15,11 @@ help:
 	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
-	@echo 'make stress       thousands of runs and execs, and kills at random moments'
-	@echo 'make faults       an error, and a kill, at every system call of every verb'
+	@echo 'make stress       thousands of runs and execs, a thousand at once, races of verbs, kills at random moments'
+	@echo 'make faults       an error, and a kill, at every system call of every verb; kernels without one feature'
+	@echo 'make audit        licences, duplicates, sources and known holes of the dependencies'
+	@echo 'make aarch64      compiles the library for aarch64; nothing of it is run'
+	@echo 'make asan         the unit tests with AddressSanitizer'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
@@ -39,7 +42,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate servers engines stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate binary audit servers engines stress_small faults_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -57,7 +60,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress gate faults:
+servers stress gate faults audit asan aarch64:
 	@sh .ci/test.sh $@
 
 fuzz:

@@ -43,6 +43,7 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("seccomp", Errno::ACCESS) => {
             "without noNewPrivileges loading a filter takes CAP_SYS_ADMIN; set process.noNewPrivileges"
         }
+        ("keyctl", Errno::PERM) => "an outer seccomp filter refuses keyrings; --no-new-keyring goes without one",
         ("sched_setattr", Errno::PERM) => {
             "a real-time policy takes CAP_SYS_NICE, and on cgroup v1 with CONFIG_RT_GROUP_SCHED linux.resources.cpu.realtimeRuntime"
         }

@@ -193,7 +193,7 @@ pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
         match dir.open_below(&name) {
             Ok(child) => pids.extend(procs_below(&child)?),
             Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed("open", &name, errno)),
+            Err(errno) => return Err(failed("openat2", &name, errno)),
         }
     }
     Ok(pids)
@@ -266,7 +266,7 @@ fn remove_deepest(top: &Dir, deadline: Instant) -> Result<bool> {
                 Some(name) => match here.open_below(name) {
                     Ok(dir) => Some(dir),
                     Err(Errno::NOENT) => continue 'again,
-                    Err(errno) => return Err(failed("open", here.join(name), errno)),
+                    Err(errno) => return Err(failed("openat2", here.join(name), errno)),
                 },
             };
             let children = match inner.as_ref().unwrap_or(here).children() {

@@ -70,8 +70,12 @@ pub struct Executed {
 pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
     options.mark("find the container");
     let target = Target::find(&options.root, id, request.ignore_paused)?;
+    exec_in(&target, request, options).map_err(|error| target.explain(error))
+}
+
+fn exec_in(target: &Target, request: &Request, options: &Options) -> Result<Executed> {
     options.mark("config.json and request");
-    let mut prepared = prepare(&target)?;
+    let mut prepared = prepare(target)?;
     let filter = prepared.take_filter();
     let file = request.read_process()?;
     let mut config = prepared.config()?;
@@ -83,7 +87,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     let record = target.record()?;
     let place = record.cgroup.join_words(&request.cgroup)?;
     let entry = Entry {
-        id: id.as_str(),
+        id: target.container.id.as_str(),
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
         joined_user_by_parent: namespaces.by_parent & libc::CLONE_NEWUSER as u64 != 0,
@@ -104,8 +108,8 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     if let Some(score) = plan.oom_score_adj {
         settle::write_oom_score(std::process::id(), score)?;
     }
-    let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
-    let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;
+    let started = Start { target, plan: &plan, request, options, by_parent: namespaces.by_parent };
+    let (pid, status) = started.go(place)?;
     Ok(Executed { pid, status, warnings })
 }
 

@@ -123,8 +123,8 @@ impl Trouble {
 
 /// The whole life of the child before the program; returns only to exit with this status.
 pub fn run(scene: &mut Scene<'_>) -> i32 {
-    if prepare(scene).is_err() {
-        return 1;
+    if let Err(fail) = prepare(scene) {
+        return report(scene, &Record::failed(wire::BEFORE_STEPS, 0, fail, &[]), false);
     }
     let plan = scene.plan;
     let mut started = false;
@@ -143,10 +143,10 @@ pub fn run(scene: &mut Scene<'_>) -> i32 {
 }
 
 /// Dies with the parent until the container is on record; keeps only the fds it needs.
-fn prepare(scene: &mut Scene<'_>) -> Result<(), Errno> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    process::close_all_but(&mut scene.keep)?;
-    process::reset_signals()?;
+fn prepare(scene: &mut Scene<'_>) -> Outcome {
+    set_parent_process_death_signal(Some(Signal::KILL)).during(Call::Prctl)?;
+    process::close_all_but(&mut scene.keep).during(Call::CloseRange)?;
+    process::reset_signals().during(Call::Sigaction)?;
     // What is made has exactly the mode that is asked for; `Umask` ends this.
     scene.umask = rustix::process::umask(Mode::empty());
     Ok(())

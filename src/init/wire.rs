@@ -24,6 +24,9 @@ pub const GO: u8 = b'g';
 /// Parent to child (and `start` through the fifo): run the program.
 pub const START: u8 = b's';
 
+/// The number of a step, in a failure of what comes before the first one.
+pub const BEFORE_STEPS: usize = u16::MAX as usize;
+
 /// Bytes of a record on the wire.
 pub const RECORD_SIZE: usize = 256;
 const HEADER: usize = 12;

@@ -398,7 +398,7 @@ pub(crate) fn scene<'p>(
 }
 
 /// Sends one byte; when the child is gone, its own last word is the better error.
-fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
+pub(super) fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
     match wire::send_byte(channel, byte) {
         Ok(()) => Ok(()),
         Err(Errno::PIPE | Errno::CONNRESET) => loop {

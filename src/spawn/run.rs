@@ -84,7 +84,7 @@ fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
     let channel = made.channel.as_fd();
     let host = options.notify_socket.as_deref();
     let notify = host.map(|host| Notify::open(&made.container, host)).transpose()?.flatten();
-    wire::send_byte(channel, wire::START).map_err(|errno| Error::sys("run", "send to the child", errno))?;
+    super::tell(channel, wire::START, &made.child, &made.plan)?;
     // Most containers have neither, and need no look at their record.
     let needs_record = made.plan.listener.is_some() || !made.plan.hooks.poststart.is_empty();
     let text = if needs_record { made.container.record_text()? } else { None };

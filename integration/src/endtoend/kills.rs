@@ -57,10 +57,10 @@ enum Kind {
 }
 
 /// xorshift64*: what is wanted is a sequence that a printed seed brings back.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64, name: &str) -> Random {
+    pub fn new(seed: u64, name: &str) -> Random {
         // Each case its own sequence, whatever ran before it.
         let mixed = name
             .bytes()
@@ -68,7 +68,7 @@ impl Random {
         Random(mixed | 1)
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
