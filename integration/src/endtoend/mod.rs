@@ -44,6 +44,17 @@ macro_rules! report {
 }
 use report;
 
+/// How many containers a race takes, and how long at most, where a demonstration was asked for more than the suite does.
+pub fn race_rounds() -> Option<(u64, Duration)> {
+    let settings = Settings::inherited().ok()?;
+    Some((settings.races, Duration::from_secs(120)))
+}
+
+/// A line of the report in a demonstration, of the transcript in the suite.
+pub fn tell(text: &str) {
+    report!("{text}");
+}
+
 /// The cases of the demonstration called `word`.
 fn cases_of(word: &str) -> Option<Vec<Case>> {
     Some(match word {
