@@ -264,9 +264,3 @@ pub fn is_dir(stat: &Stat) -> bool {
 pub fn name_buffer() -> [u8; PATH_MAX] {
     [0; PATH_MAX]
 }
-
-/// Opens a terminal or pty multiplexer for reading and writing; no component may be a link.
-pub fn open_terminal(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
-}

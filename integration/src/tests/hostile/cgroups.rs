@@ -14,7 +14,7 @@ use crate::{ensure, equal};
 pub fn add(group: &mut Group) {
     for (name, script) in [
         ("that_is_no_text", "n=$(printf '\\377'); mkdir $n; echo 0 > $n/cgroup.procs; echo $$ > cgroup.procs"),
-        ("two_hundred_deep", "n=0; while test $n -lt 200; do mkdir d && cd d || break; n=$((n+1)); done; cd /top"),
+        ("fifteen_hundred_deep", "p=$(printf d/%.0s $(seq 50)); n=0; while test $n -lt 30; do mkdir -p $p && cd $p || exit; n=$((n+1)); done; cd /top"),
         ("among_a_thousand", "n=0; while test $n -lt 1000; do mkdir w$n; n=$((n+1)); done"),
     ] {
         for namespace in [true, false] {
