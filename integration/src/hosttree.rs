@@ -51,6 +51,12 @@ impl Snapshot {
         gone.chain(changed).collect()
     }
 
+    /// Adds another tree's entries.
+    pub fn extend(&mut self, other: Snapshot) {
+        self.0.extend(other.0);
+    }
+
+    /// How many entries it has.
     pub fn len(&self) -> usize {
         self.0.len()
     }

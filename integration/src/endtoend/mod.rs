@@ -5,10 +5,12 @@
 mod engines;
 mod faults;
 mod figures;
+mod hostile;
 mod kills;
 pub mod payload;
 mod probes;
 pub mod profile;
+mod random;
 mod servers;
 mod settings;
 mod stress;
@@ -62,6 +64,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
         "figures" => figures::cases(),
         "faults" => faults::cases(),
+        "hostile" => hostile::cases(),
         "engines" => engines::cases(),
         _ => return None,
     })
@@ -69,7 +72,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures", "engines", "faults"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress", "figures", "engines", "faults", "hostile"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.
@@ -137,7 +140,7 @@ fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<ExitCo
 fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (Verdict, String, String) {
     let order = Order {
         test: case.name.clone(),
-        mode: crate::mode::Mode::Root,
+        mode: hostile::mode_of(&case.name),
         runtime: runtime.to_path_buf(),
         preload: settings.preload_for(runtime),
         view: settings.view,

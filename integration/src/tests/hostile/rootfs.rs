@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::case::{Group, Outcome};
+use crate::tests::nesting;
 use crate::trial::Trial;
 use crate::{ensure, equal, mountinfo};
 
@@ -25,6 +27,7 @@ pub fn add(group: &mut Group) {
     odd_destinations(group);
     late_read_only(group);
     files_of_the_image(group);
+    without_openat2(group);
 }
 
 /// How a container is brought to life.
@@ -114,7 +117,7 @@ const WRITTEN: &[&str] = &[
 fn planted_under_every_name(group: &mut Group) {
     for (kind, relative) in [("dangling", false), ("dangling_relative", true), ("existing", false)] {
         let name = format!("cve_2025_24965_{kind}_links_under_every_name_that_is_written_lead_nowhere");
-        group.add_beyond_peers(HOLE, name, move |t| {
+        group.add(name, move |t| {
             without_mounts_at(t, "/dev")?;
             let decoy = Decoy::plant(t)?;
             // The one that was refused first must not hide the others: one container a name.
@@ -198,7 +201,7 @@ fn null_and_stdio(group: &mut Group) {
     });
     for (name, closed) in [("pipes", false), ("nothing", true)] {
         let name = format!("cve_2026_88265_a_dev_null_link_with_{name}_as_stdio_keeps_owner_and_content");
-        group.add(name, move |t| {
+        group.add_beyond_peers(HOLE, name, move |t| {
             without_mounts_at(t, "/dev")?;
             let decoy = Decoy::plant(t)?;
             t.mount("/out/knob", "bind", decoy.path.join("knob"), &["bind"]);
@@ -328,7 +331,8 @@ fn late_read_only(group: &mut Group) {
 
 /// Hazard: files of the image steer the runtime, or hold it up.
 fn files_of_the_image(group: &mut Group) {
-    group.add("no_file_of_the_image_is_waited_for_or_believed", |t| {
+    let why = "engine contract: an image does not hold its own create up; Debian's runc 1.1.5 and crun 1.8.1 wait for ever";
+    group.add_beyond_peers(why, "no_file_of_the_image_is_waited_for_or_believed", |t| {
         let etc = t.rootfs().join("etc");
         let files = [
             "passwd", "group", "shadow", "subuid", "subgid", "nsswitch.conf", "ld.so.preload", "ld.so.cache",
@@ -374,4 +378,18 @@ fn files_of_the_image(group: &mut Group) {
         t.run_refused()?;
         Ok(())
     });
+}
+
+/// Hazard: where an outer seccomp filter hides openat2(2), paths are walked in a way that races can win.
+fn without_openat2(group: &mut Group) {
+    let why = "engine contract: no container with less protection than another; runc 1.1.5 and crun 1.8.1 walk by hand";
+    for (name, errno) in [("missing", Errno::ENOSYS), ("forbidden", Errno::EPERM)] {
+        group.add_beyond_peers(why, format!("without_openat2_{name}_a_container_is_refused_in_one_line"), move |t| {
+            let done = nesting::without_call(t, "openat2", errno as i32)?.refused()?;
+            ensure!(!done.stdout.contains("deep"), "the container ran");
+            equal!(done.stderr.lines().count(), 1, "lines on stderr");
+            ensure!(done.stderr.contains("openat2"), "the error does not name the call: {}", done.stderr);
+            Ok(())
+        });
+    }
 }
