@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults hostile figures bench gate fuzz clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
 	@echo 'make stress       thousands of runs and execs, and kills at random moments'
 	@echo 'make faults       an error, and a kill, at every system call of every verb'
+	@echo 'make hostile      thousands of hostile root file systems, and races for minutes; nothing of the host changes'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
@@ -39,7 +40,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate servers engines stress_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate servers engines stress_small hostile_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -57,7 +58,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress gate faults:
+servers stress gate faults hostile:
 	@sh .ci/test.sh $@
 
 fuzz:

@@ -56,6 +56,9 @@ part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --
 # A fault at every system call of every verb; the small one meets each call with one fault, not with all.
 part_faults() { integration faults; }
 part_faults_small() { integration faults --each 1; }
+# Generated hostile root file systems and races; seeds are printed.
+part_hostile() { integration hostile; }
+part_hostile_small() { integration hostile --cases 150 --races 40; }
 # Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
 part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }

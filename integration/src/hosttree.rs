@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Larger files count by size and time only.
-const READ_MOST: u64 = 4 << 20;
+const READ_MOST: u64 = 64 << 10;
 
 /// Every entry of a tree, with its kind, owner, mode and a hash of its content. Times are left out but for
 /// large files: reading a file is no change.

@@ -71,7 +71,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         each: 6,
         call: None,
         cases: 500,
-        races: 1000,
+        races: 300,
         rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),

@@ -13,11 +13,16 @@ use super::{Kind, RAN};
 fn script(own_proc: bool) -> String {
     let dots = "../".repeat(12);
     let mut script = format!("echo {RAN}; ");
-    for path in [format!("{HOST}/decoy/knob"), format!("{dots}run/xbt/host/decoy/knob"), format!("/proc/self/cwd/{dots}run/xbt/host/decoy/knob")] {
+    for path in [
+        format!("{HOST}/decoy/knob"),
+        format!("{dots}run/xbt/host/decoy/knob"),
+        format!("/proc/self/cwd/{dots}run/xbt/host/decoy/knob"),
+    ] {
         script += &format!("test -f {path} && echo escaped; ");
     }
     if own_proc {
-        script += "for n in 3 4 5 6 7 8 9 10 11 12; do test -L /proc/$$/fd/$n && test $n != 10 && echo leaked $n; done; ";
+        script +=
+            "for n in 3 4 5 6 7 8 9 10 11 12; do test -L /proc/$$/fd/$n && test $n != 10 && echo leaked $n; done; ";
     }
     script + "true"
 }
@@ -33,7 +38,10 @@ pub fn write(random: &mut Random, t: &mut Trial, kind: Kind) -> Outcome {
         t.set("/linux/sysctl", json!({"net.core.somaxconn": "271"}));
     }
     if random.chance(10) {
-        t.set("/linux/rootfsPropagation", json!(random.pick(&["private", "slave", "rprivate", "rslave", "unbindable"])));
+        t.set(
+            "/linux/rootfsPropagation",
+            json!(random.pick(&["private", "slave", "rprivate", "rslave", "unbindable"])),
+        );
     }
     std::fs::write(t.bundle.join("config.json"), serde_json::to_vec(&t.adapted(&t.config))?)?;
     Ok(t.mode.hand_over(&t.bundle.join("config.json"))?)
@@ -43,12 +51,12 @@ pub fn write(random: &mut Random, t: &mut Trial, kind: Kind) -> Outcome {
 fn mounts(random: &mut Random, t: &mut Trial) -> bool {
     let mut own_proc = true;
     let mut kept: Vec<Value> = Vec::new();
-    let drop_dev = random.chance(50);
+    let drop_dev = random.chance(40);
     for mount in t.config["mounts"].as_array().cloned().unwrap_or_default() {
         let destination = mount["destination"].as_str().unwrap_or_default();
         let gone = match destination {
             "/proc" => random.chance(20),
-            "/dev" => drop_dev,
+            "/dev" | "/dev/pts" | "/dev/shm" | "/dev/mqueue" => drop_dev,
             _ => random.chance(30),
         };
         own_proc &= !(gone && destination == "/proc");
@@ -56,7 +64,7 @@ fn mounts(random: &mut Random, t: &mut Trial) -> bool {
             kept.push(mount);
         }
     }
-    for _ in 0..random.number(4) {
+    for _ in 0..random.number(3) {
         let destination = match random.number(8) {
             0 => format!("/vol/{}", random.pick(NAMES)),
             1 => format!("/vol/a/../{}/../made", random.pick(NAMES)),
@@ -87,8 +95,8 @@ fn process(random: &mut Random, t: &mut Trial, kind: Kind, own_proc: bool) {
     let lasting = kind == Kind::Exec;
     let script = script(own_proc) + if lasting { "; exec sleep 1000" } else { "" };
     let args = match random.number(12) {
-        0 if !lasting => json!(["program", "sh", "-c", script]),
-        1 if !lasting => json!(["/bin/program", "sh", "-c", script]),
+        0 if !lasting => json!(["program", "-c", script]),
+        1 if !lasting => json!(["/bin/program", "-c", script]),
         2 if !lasting => json!([random.pick(PLACES), "-c", script]),
         _ => json!(["/bin/sh", "-c", script]),
     };
@@ -97,7 +105,7 @@ fn process(random: &mut Random, t: &mut Trial, kind: Kind, own_proc: bool) {
     if random.chance(30) {
         t.set("/process/cwd", json!(random.pick(PLACES)));
     }
-    if random.chance(20) {
+    if random.chance(10) {
         t.set("/process/cwd", json!(format!("/proc/self/fd/{}", random.number(24))));
     }
     if random.chance(30) {
@@ -112,7 +120,7 @@ fn places(random: &mut Random, t: &mut Trial) {
         if random.chance(50) {
             t.set(list, json!([]));
         }
-        for _ in 0..random.number(4) {
+        for _ in 0..random.number(3) {
             t.push(list, json!(random.pick(PLACES)));
         }
     }
@@ -144,10 +152,12 @@ pub fn exec_words(random: &mut Random, id: &str) -> Vec<String> {
         words.push("--tty".to_string());
     }
     words.push(id.to_string());
-    match random.number(8) {
-        0 => words.push(random.pick(PLACES).to_string()),
-        1 => words.push("program".to_string()),
-        _ => words.extend(["/bin/sh".to_string(), "-c".to_string(), script(false)]),
-    }
+    // Always with a script: on a terminal, a shell without one would wait for somebody to type.
+    let program = match random.number(8) {
+        0 => random.pick(PLACES),
+        1 => "program",
+        _ => "/bin/sh",
+    };
+    words.extend([program.to_string(), "-c".to_string(), script(false)]);
     words
 }

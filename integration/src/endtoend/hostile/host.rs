@@ -13,7 +13,8 @@ use super::super::kills::base_name;
 use super::image::HOST;
 
 /// Nodes of the machine's /dev that a runtime could mistake for the container's.
-const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "fd", "stdin", "stdout"];
+const NODES: &[&str] =
+    &["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "fd", "stdin", "stdout"];
 
 pub struct Host {
     baseline: Baseline,
@@ -105,7 +106,8 @@ fn read_settings(directory: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
 
 fn is_counter(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let counters = ["/random/", "/fs/", "ns_last_pid", "pty/nr", "_count", "/keys/", "/vm/stat", "perf_event_max_sample"];
+    let counters =
+        ["/random/", "/fs/", "ns_last_pid", "pty/nr", "_count", "/keys/", "/vm/stat", "perf_event_max_sample"];
     // Which of the shared machine's others may change at any time.
     counters.iter().any(|counter| text.contains(counter))
 }

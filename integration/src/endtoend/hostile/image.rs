@@ -138,12 +138,13 @@ impl Image {
         for applet in APPLETS {
             symlink("busybox", rootfs.join("bin").join(applet))?;
         }
-        symlink("busybox", rootfs.join("bin/program"))?;
+        fs::write(rootfs.join("bin/program"), "#!/bin/sh\nexec /bin/sh \"$@\"\n")?;
+        fs::set_permissions(rootfs.join("bin/program"), fs::Permissions::from_mode(0o755))?;
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
         fs::write(rootfs.join("masked/file"), "secret")?;
         fs::write(rootfs.join("data/file"), "copied")?;
         let mut image = Image { planted: Vec::new() };
-        for _ in 0..1 + random.number(6) {
+        for _ in 0..1 + random.number(4) {
             // Few containers come to life without a shell; most images keep theirs.
             let place = match random.pick(PLACES) {
                 place if place.starts_with("/bin") && random.chance(80) => "/vol/a",
@@ -205,8 +206,18 @@ fn clear(path: &Path) -> io::Result<()> {
 fn plant_link(random: &mut Random, rootfs: &Path, path: &Path, place: &str) -> io::Result<String> {
     let dots = "../".repeat(12);
     let decoy = random.pick(&[
-        "decoy", "decoy/knob", "decoy/ptmx", "decoy/null", "decoy/made", "decoy/made/deep", "decoy/fifo", "decoy/device",
-        "decoy/link", "decoy/directory", "source", "busybox",
+        "decoy",
+        "decoy/knob",
+        "decoy/ptmx",
+        "decoy/null",
+        "decoy/made",
+        "decoy/made/deep",
+        "decoy/fifo",
+        "decoy/device",
+        "decoy/link",
+        "decoy/directory",
+        "source",
+        "busybox",
     ]);
     let target = match random.number(16) {
         0..3 => format!("{HOST}/{decoy}"),
@@ -216,7 +227,8 @@ fn plant_link(random: &mut Random, rootfs: &Path, path: &Path, place: &str) -> i
         7 => place.rsplit('/').next().unwrap_or(place).to_string(),
         8 => random.pick(&["/", ".", "..", "/..", "../..", "//", "/."]).to_string(),
         9 => {
-            let link = random.pick(&["/proc/self/exe", "/proc/self/root", "/proc/self/cwd", "/proc/1/root", "/proc/1/cwd"]);
+            let link =
+                random.pick(&["/proc/self/exe", "/proc/self/root", "/proc/self/cwd", "/proc/1/root", "/proc/1/cwd"]);
             link.to_string()
         }
         10 => format!("/proc/self/fd/{}", random.number(20)),
@@ -226,7 +238,9 @@ fn plant_link(random: &mut Random, rootfs: &Path, path: &Path, place: &str) -> i
         14 => "x".repeat(4000),
         // A chain that leads out at its end.
         _ => {
-            for (name, next) in [("chain-1", "/chain-2"), ("chain-2", "./chain-3"), ("chain-3", &format!("{dots}run/xbt/host/{decoy}"))] {
+            for (name, next) in
+                [("chain-1", "/chain-2"), ("chain-2", "./chain-3"), ("chain-3", &format!("{dots}run/xbt/host/{decoy}"))]
+            {
                 let link = rootfs.join(name);
                 clear(&link)?;
                 symlink(next, link)?;

@@ -155,7 +155,9 @@ impl Gate {
         let changes = host.changes(t, &self.place, &before)?;
         t.forget_id();
         let told = |stop: Stop| match stop {
-            Stop::Fail(message) => Stop::Fail(format!("{message}\n    image: {}\n    config: {}", image.story(), t.config)),
+            Stop::Fail(message) => {
+                Stop::Fail(format!("{message}\n    image: {}\n    config: {}", image.story(), t.config))
+            }
             other => other,
         };
         let checked = match changes.is_empty() {

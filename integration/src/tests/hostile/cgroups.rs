@@ -1,20 +1,27 @@
 //! cgroups that a container has made in its own, to hide in or to stay.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
 use serde_json::json;
 
+use crate::call::eventually;
 use crate::case::{Group, Outcome};
 use crate::options::View;
 use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
+const LIMIT: Duration = Duration::from_secs(5);
+
 pub fn add(group: &mut Group) {
     for (name, script) in [
         ("that_is_no_text", "n=$(printf '\\377'); mkdir $n; echo 0 > $n/cgroup.procs; echo $$ > cgroup.procs"),
-        ("fifteen_hundred_deep", "p=$(printf d/%.0s $(seq 50)); n=0; while test $n -lt 30; do mkdir -p $p && cd $p || exit; n=$((n+1)); done; cd /top"),
         ("among_a_thousand", "n=0; while test $n -lt 1000; do mkdir w$n; n=$((n+1)); done"),
     ] {
         for namespace in [true, false] {
@@ -34,35 +41,51 @@ pub fn add(group: &mut Group) {
             });
         }
     }
-    group.add("a_process_in_a_cgroup_that_is_no_text_is_listed_and_killed", |t| {
-        if t.view == View::Host {
-            return crate::case::skip("requires the private view of cgroup v2");
-        }
-        make_hostile_cgroups(t, "mkdir $(printf '\\377')", false)?;
-        let place = Path::new("/sys/fs/cgroup").join(&t.cgroup_base()[1..]).join(&t.id);
-        let odd = fs::read_dir(&place)?.flatten().find(|entry| entry.path().is_dir());
-        let odd = odd.ok_or_else(|| std::io::Error::other("the container made no cgroup"))?.path();
-        let id = t.id.clone();
-        let hidden = crate::call::Call::spawn(t.call(&["exec", &id, "/bin/sleep", "1000"]))?;
-        crate::call::eventually(std::time::Duration::from_secs(5), || Ok(processes(t, &id)?.len() > 1))?;
-        let all = processes(t, &id)?;
-        ensure!(all.len() > 1, "the second process is not there: {all:?}");
-        for pid in &all {
-            fs::write(odd.join("cgroup.procs"), pid.to_string())?;
-        }
-        equal!(processes(t, &id)?.len(), all.len(), "listed processes, once they are hidden");
-        t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
-        let gone = crate::call::eventually(std::time::Duration::from_secs(5), || {
-            Ok(!all.iter().any(|pid| alive(pid)))
-        })?;
-        ensure!(gone, "some of {all:?} live after kill --all");
-        hidden.wait()?;
-        Ok(())
-    });
+    for (name, depth) in [("that_is_no_text", 1), ("too_deep_for_a_path", 300)] {
+        group.add(format!("a_process_in_a_cgroup_{name}_is_listed_and_killed"), move |t| {
+            if t.view == View::Host {
+                return crate::case::skip("requires the private view of cgroup v2");
+            }
+            t.drop_namespace("pid");
+            t.sleeper()?;
+            let id = t.id.clone();
+            let second = t.call(&["exec", &id, "/bin/sleep", "1000"]).spawn()?;
+            eventually(t.limit(LIMIT), || Ok(processes(t, &id)?.len() > 1))?;
+            let all = processes(t, &id)?;
+            ensure!(all.len() > 1, "the second process is not there: {all:?}");
+            let place = Path::new("/sys/fs/cgroup").join(&t.cgroup_base()[1..]).join(&id);
+            hide(&place, depth, &all)?;
+            equal!(processes(t, &id)?.len(), all.len(), "listed processes, once they are hidden");
+            t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
+            let gone = eventually(t.limit(LIMIT), || Ok(!all.iter().any(|pid| alive(pid))))?;
+            ensure!(gone, "some of {all:?} live after kill --all");
+            second.wait()?;
+            t.call(&["delete", "--force", &id]).go()?.ok()?;
+            ensure!(!place.exists(), "{} is still there", place.display());
+            Ok(())
+        });
+    }
+}
+
+/// What a container with its cgroup writable does: moves these into the last of nested cgroups with odd names.
+fn hide(place: &Path, depth: usize, pids: &[i32]) -> Outcome {
+    let mut at = File::open(place)?;
+    let name = OsStr::from_bytes(b"\xff-no-text-at-all-\xfe");
+    for _ in 0..depth {
+        mkdirat(&at, name, Mode::from_bits_truncate(0o755))?;
+        at = File::from(openat(&at, name, OFlag::O_DIRECTORY, Mode::empty())?);
+    }
+    for pid in pids {
+        let mut file = File::from(openat(&at, "cgroup.procs", OFlag::O_WRONLY, Mode::empty())?);
+        file.write_all(pid.to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 fn processes(t: &mut Trial, id: &str) -> Outcome<Vec<i32>> {
-    Ok(serde_json::from_str(&t.call(&["ps", "--format", "json", id]).go()?.ok()?.stdout)?)
+    // Not one descriptor for each level.
+    let done = t.call_after("ulimit -n 100", &["ps", "--format", "json", id]).go()?.ok()?;
+    Ok(serde_json::from_str(&done.stdout)?)
 }
 
 /// A container with its cgroup writable at /top, in which `script` has run.

@@ -135,7 +135,9 @@ fn working_directories(group: &mut Group) {
             fs::write(t.scratch.join("host-only"), "")?;
             let host = t.scratch.join("host-only").display().to_string();
             // From a directory of the host, enough dots lead to the host's root.
-            let look = format!("test -e ../../../../../../../../../..{host} && echo escaped; test -e ./run && echo escaped; true");
+            let look = format!(
+                "test -e ../../../../../../../../../..{host} && echo escaped; test -e ./run && echo escaped; true"
+            );
             if verb == "exec" {
                 t.sleeper()?;
             }
@@ -185,7 +187,8 @@ fn working_directories(group: &mut Group) {
     });
 }
 
-const STRICT: &str = "engine contract: the user that was asked for, or an error; both cut numbers to 32 bits and take signs";
+const STRICT: &str =
+    "engine contract: the user that was asked for, or an error; both cut numbers to 32 bits and take signs";
 
 fn identities(group: &mut Group) {
     group.add("cve_2022_29162_exec_with_a_capability_leaves_the_inheritable_set_empty", |t| {
@@ -253,7 +256,8 @@ fn identities(group: &mut Group) {
             Ok(())
         });
     }
-    let why = "engine contract: a process of the container is in its cgroup; runc 1.1.5 and crun 1.8.1 follow dots out of it";
+    let why =
+        "engine contract: a process of the container is in its cgroup; runc 1.1.5 and crun 1.8.1 follow dots out of it";
     group.add_beyond_peers(why, "exec_into_a_cgroup_whose_name_only_begins_alike_is_refused", |t| {
         t.sleeper()?;
         let (id, alike) = (t.id.clone(), format!("{}/{}-alike", t.cgroup_base(), t.id));

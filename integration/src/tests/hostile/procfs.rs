@@ -21,7 +21,8 @@ pub fn add(group: &mut Group) {
 /// CVE-2019-19921, CVE-2023-27561: /proc is a link, so that what is written below it goes elsewhere.
 fn links(group: &mut Group) {
     for top in ["proc", "sys"] {
-        for (name, target) in [("absolute", "/forged"), ("relative", "forged"), ("chained", "first/../../../../second")] {
+        for (name, target) in [("absolute", "/forged"), ("relative", "forged"), ("chained", "first/../../../../second")]
+        {
             let name = format!("cve_2019_19921_a_{top}_that_is_a_link_{name}_is_never_passed_off_as_one");
             group.add(name, move |t| {
                 let rootfs = t.rootfs();

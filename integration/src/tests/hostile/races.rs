@@ -79,11 +79,7 @@ pub fn add(group: &mut Group) {
 
 /// Runs containers while the names are exchanged. Whether one runs or is refused is not the question; `judge`
 /// looks at each.
-fn race(
-    t: &mut Trial,
-    pairs: &[(PathBuf, PathBuf)],
-    mut judge: impl FnMut(&mut Trial, &Done) -> Outcome,
-) -> Outcome {
+fn race(t: &mut Trial, pairs: &[(PathBuf, PathBuf)], mut judge: impl FnMut(&mut Trial, &Done) -> Outcome) -> Outcome {
     t.write_config()?;
     let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
     let racers: Vec<Racer> = pairs.iter().map(|(one, other)| Racer::exchange(one.clone(), other.clone())).collect();
@@ -121,9 +117,9 @@ fn note_mounts(t: &mut Trial) -> Outcome<PathBuf> {
 /// No mount lies at or below `place`.
 fn expect_no_mount(notes: &Path, place: &Path, kind: &str) -> Outcome {
     let table = fs::read_to_string(notes)?;
-    let there = mountinfo::parse(&table).into_iter().find(|mount| {
-        Path::new(&mount.point).starts_with(place) && (kind.is_empty() || mount.kind == kind)
-    });
+    let there = mountinfo::parse(&table)
+        .into_iter()
+        .find(|mount| Path::new(&mount.point).starts_with(place) && (kind.is_empty() || mount.kind == kind));
     ensure!(there.is_none(), "mounted outside of where it belongs: {there:?}");
     Ok(())
 }
@@ -228,10 +224,11 @@ fn consoles(group: &mut Group) {
         fs::create_dir_all(dev.join("pts"))?;
         fs::create_dir(dev.join("forged"))?;
         for name in ["0", "1", "2", "ptmx"] {
-            symlink("/out/knob", dev.join("forged").join(name))?;
+            symlink("../../out/knob", dev.join("forged").join(name))?;
         }
         fs::write(dev.join("console"), "")?;
-        symlink("/out/knob", dev.join("swap"))?;
+        // Relative: that leads there from outside as well.
+        symlink("../out/knob", dev.join("swap"))?;
         t.set("/process/terminal", json!(true));
         t.sh("cat /proc/self/mountinfo");
         let pairs = [(dev.join("pts"), dev.join("forged")), (dev.join("console"), dev.join("swap"))];
@@ -294,7 +291,10 @@ fn nodes(group: &mut Group) {
         fs::create_dir(&shared)?;
         let (made, victim) = (shared.join("made"), shared.join("victim"));
         fs::write(&victim, "another's")?;
-        t.push("/linux/devices", json!({"path": "/shared/made", "type": "p", "uid": 1000, "gid": 1000, "fileMode": 438}));
+        t.push(
+            "/linux/devices",
+            json!({"path": "/shared/made", "type": "p", "uid": 1000, "gid": 1000, "fileMode": 438}),
+        );
         t.sh("true");
         t.hand_over()?;
         let owner = fs::metadata(&victim)?.uid();
@@ -324,7 +324,10 @@ fn nodes(group: &mut Group) {
         let rootfs = t.rootfs();
         fs::create_dir(rootfs.join("nodes"))?;
         symlink(&decoy.path, rootfs.join("swap"))?;
-        t.push("/linux/devices", json!({"path": "/nodes/made", "type": "p", "uid": 1000, "gid": 1000, "fileMode": 438}));
+        t.push(
+            "/linux/devices",
+            json!({"path": "/nodes/made", "type": "p", "uid": 1000, "gid": 1000, "fileMode": 438}),
+        );
         t.sh("true");
         let nodes = fs::File::open(rootfs.join("nodes"))?;
         let made = PathBuf::from(format!("/proc/self/fd/{}/made", nodes.as_raw_fd()));

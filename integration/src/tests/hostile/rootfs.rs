@@ -221,16 +221,19 @@ fn null_and_stdio(group: &mut Group) {
 /// GHSA-g54h-m393-cpwq: the list of allowed devices begins with none.
 fn devices(group: &mut Group) {
     for (name, list) in [("an_empty_list", Some(json!([]))), ("no_list", None)] {
-        let name = format!("ghsa_g54h_m393_cpwq_{name}_of_device_rules_allows_no_memory_device");
+        let name = format!("ghsa_g54h_m393_cpwq_{name}_of_device_rules_allows_no_device_of_the_machine");
         group.add(name, move |t| {
             match list.clone() {
                 Some(list) => t.set("/linux/resources/devices", list),
                 None => t.remove("/linux/resources/devices"),
             }
             t.capabilities(&["CAP_MKNOD"]);
-            let out = t.run_sh("mknod /dev/mem c 1 1 && echo made; head -c 1 /dev/mem >/dev/null && echo read; echo ran")?;
+            // The kernel's log is opened for writing by whoever may; its memory takes a capability besides.
+            let script = "for n in 1 2 11; do mknod /tmp/d$n c 1 $n; test -r /tmp/d$n && head -c 1 /tmp/d$n; done 2>&1; \
+                (: > /tmp/d11) 2>/dev/null && echo opened; echo ran";
+            let out = t.run_sh(script)?;
             equal!(out.lines().last(), Some("ran"), "last line");
-            ensure!(!out.contains("read"), "the machine's memory can be read: {out}");
+            ensure!(!out.contains("opened"), "the machine's log can be written: {out}");
             Ok(())
         });
     }
@@ -331,12 +334,27 @@ fn late_read_only(group: &mut Group) {
 
 /// Hazard: files of the image steer the runtime, or hold it up.
 fn files_of_the_image(group: &mut Group) {
-    let why = "engine contract: an image does not hold its own create up; Debian's runc 1.1.5 and crun 1.8.1 wait for ever";
+    let why =
+        "engine contract: an image does not hold its own create up; Debian's runc 1.1.5 and crun 1.8.1 wait for ever";
     group.add_beyond_peers(why, "no_file_of_the_image_is_waited_for_or_believed", |t| {
         let etc = t.rootfs().join("etc");
         let files = [
-            "passwd", "group", "shadow", "subuid", "subgid", "nsswitch.conf", "ld.so.preload", "ld.so.cache",
-            "resolv.conf", "hosts", "hostname", "localtime", "crun.conf", "xebec.json", "xebec.conf", "environment",
+            "passwd",
+            "group",
+            "shadow",
+            "subuid",
+            "subgid",
+            "nsswitch.conf",
+            "ld.so.preload",
+            "ld.so.cache",
+            "resolv.conf",
+            "hosts",
+            "hostname",
+            "localtime",
+            "crun.conf",
+            "xebec.json",
+            "xebec.conf",
+            "environment",
         ];
         for file in files {
             let path = etc.join(file);

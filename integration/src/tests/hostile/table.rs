@@ -6,8 +6,24 @@ const TABLE: &str = include_str!("../../../../docs/cves.md");
 
 /// Every name of a test that the table gives, written as `group.name` or `group.begin*`.
 fn named() -> impl Iterator<Item = &'static str> {
-    let groups: Vec<&str> = ["hostile", "mounts", "idmaps", "privileges", "rootless", "systemd", "errors", "rootfs",
-        "exec", "callers", "devices", "process", "stage", "exec_options", "insight"].to_vec();
+    let groups: Vec<&str> = [
+        "hostile",
+        "mounts",
+        "idmaps",
+        "privileges",
+        "rootless",
+        "systemd",
+        "errors",
+        "rootfs",
+        "exec",
+        "callers",
+        "devices",
+        "process",
+        "stage",
+        "exec_options",
+        "insight",
+    ]
+    .to_vec();
     TABLE.split('`').skip(1).step_by(2).filter(move |word| {
         word.split_once('.').is_some_and(|(group, rest)| groups.contains(&group) && !rest.ends_with("rs"))
     })
