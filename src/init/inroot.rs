@@ -117,7 +117,8 @@ enum Progress {
 
 fn make_rest(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<OwnedFd> {
     let mut buffer = [0u8; PATH_MAX];
-    loop {
+    // More rounds than there can be components: then somebody takes away what we make.
+    for _ in 0..PATH_MAX {
         let whole = terminated(path, &mut buffer).during(Call::Openat2)?;
         match open(root, whole, OFlags::empty()) {
             Err(Errno::NOENT) => {}
@@ -127,6 +128,7 @@ fn make_rest(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<OwnedFd> 
             return Err(Errno::LOOP).during(Call::Openat2);
         }
     }
+    Err(Errno::AGAIN).during(Call::Openat2)
 }
 
 /// Makes the first component of `path` that is not there.

@@ -37,13 +37,17 @@ pub struct Racer {
 
 impl Racer {
     pub fn exchange(one: PathBuf, other: PathBuf) -> Racer {
+        Racer::doing(move || renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).is_ok())
+    }
+
+    /// A thread that does this as fast as it can.
+    pub fn doing(mut act: impl FnMut() -> bool + Send + 'static) -> Racer {
         let (over, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (until, counted) = (Arc::clone(&over), Arc::clone(&swaps));
         let thread = thread::spawn(move || {
             let mut pause = 0u32;
             while !until.load(Ordering::Relaxed) {
-                let swapped = renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE);
-                counted.fetch_add(u64::from(swapped.is_ok()), Ordering::Relaxed);
+                counted.fetch_add(u64::from(act()), Ordering::Relaxed);
                 // Each moment between two steps of a runtime has to be hit at some time.
                 pause = pause.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 for _ in 0..(pause >> 16 & 63) * (pause >> 31) {
@@ -148,6 +152,24 @@ fn destinations(group: &mut Group) {
             });
         }
     }
+    group.add("a_destination_that_is_removed_as_soon_as_it_is_made_holds_nobody_up", |t| {
+        let shared = t.scratch.join("shared");
+        fs::create_dir(&shared)?;
+        t.mount("/mnt", "bind", &shared, &["rbind", "rw"]);
+        t.mount("/mnt/a/b/c/d", "tmpfs", "tmpfs", &[]);
+        t.sh("true");
+        t.write_config()?;
+        let top = shared.join("a");
+        let racer = Racer::doing(move || fs::remove_dir_all(&top).is_ok());
+        let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+        for _ in 0..20 {
+            let done = t.call(&["run", "--bundle", &bundle, &id]).go()?;
+            ensure!(done.took < t.limit(PATIENCE), "it took {:?}", done.took);
+            t.call(&["delete", "--force", &id]).go()?;
+        }
+        ensure!(racer.swaps() > 0, "nothing was ever removed");
+        Ok(())
+    });
     group.add("cve_2024_45310_a_working_directory_exchanged_for_a_link_is_made_inside_only", |t| {
         let decoy = Decoy::plant(t)?;
         let rootfs = t.rootfs();
