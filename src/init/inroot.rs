@@ -117,8 +117,9 @@ enum Progress {
 
 fn make_rest(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<OwnedFd> {
     let mut buffer = [0u8; PATH_MAX];
-    // More rounds than there can be components: then somebody takes away what we make.
-    for _ in 0..PATH_MAX {
+    // A round for each component; with many more, somebody takes away what we make.
+    let components = path.iter().filter(|&&b| b == b'/').count() + 1;
+    for _ in 0..components + RACES_MAX {
         let whole = terminated(path, &mut buffer).during(Call::Openat2)?;
         match open(root, whole, OFlags::empty()) {
             Err(Errno::NOENT) => {}

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ pub fn add(group: &mut Group) {
             let all = processes(t, &id)?;
             ensure!(all.len() > 1, "the second process is not there: {all:?}");
             let place = Path::new("/sys/fs/cgroup").join(&t.cgroup_base()[1..]).join(&id);
-            hide(&place, depth, &all)?;
+            hide(t, &place, depth, &all)?;
             equal!(processes(t, &id)?.len(), all.len(), "listed processes, once they are hidden");
             t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
             let gone = eventually(t.limit(LIMIT), || Ok(!all.iter().any(|pid| alive(pid))))?;
@@ -68,12 +69,14 @@ pub fn add(group: &mut Group) {
 }
 
 /// What a container with its cgroup writable does: moves these into the last of nested cgroups with odd names.
-fn hide(place: &Path, depth: usize, pids: &[i32]) -> Outcome {
+fn hide(t: &Trial, place: &Path, depth: usize, pids: &[i32]) -> Outcome {
     let mut at = File::open(place)?;
     let name = OsStr::from_bytes(b"\xff-no-text-at-all-\xfe");
     for _ in 0..depth {
         mkdirat(&at, name, Mode::from_bits_truncate(0o755))?;
         at = File::from(openat(&at, name, OFlag::O_DIRECTORY, Mode::empty())?);
+        let owner = Some(t.host_id(0)).filter(|_| t.mode != crate::mode::Mode::Root);
+        fchown(&at, owner, owner)?;
     }
     for pid in pids {
         let mut file = File::from(openat(&at, "cgroup.procs", OFlag::O_WRONLY, Mode::empty())?);
