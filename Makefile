@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults figures bench gate fuzz audit asan aarch64 clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults hostile figures bench gate fuzz audit asan aarch64 order clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -20,6 +20,7 @@ help:
 	@echo 'make audit        licences, duplicates, sources and known holes of the dependencies'
 	@echo 'make aarch64      compiles the library for aarch64; nothing of it is run'
 	@echo 'make asan         the unit tests with AddressSanitizer'
+	@echo 'make hostile      thousands of hostile root file systems, and races for minutes; nothing of the host changes'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
@@ -42,7 +43,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate binary audit servers engines stress_small faults_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -60,7 +61,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress gate faults audit asan aarch64:
+servers stress gate faults hostile audit asan aarch64:
 	@sh .ci/test.sh $@
 
 fuzz:

@@ -74,6 +74,9 @@ part_aarch64() {
 part_binary() { sh .ci/release.sh && sh .ci/hardening.sh --self-test; }
 # Licences, duplicates, sources and known holes of the dependencies.
 part_audit() { sh .ci/audit.sh; }
+# Generated hostile root file systems and races; seeds are printed.
+part_hostile() { integration hostile; }
+part_hostile_small() { integration hostile --cases 150 --races 40; }
 # Every reader of foreign bytes under libFuzzer; `make fuzz` takes longer.
 part_fuzz_small() { sh .ci/fuzz.sh 10; }
 part_demo() { sh .ci/release.sh && sh .ci/demo.sh target/dist/xebec && echo '1 passed, 0 failed'; }

@@ -11,6 +11,7 @@ mod case;
 mod console;
 mod differences;
 pub mod endtoend;
+mod hosttree;
 pub mod leftovers;
 mod mode;
 mod mountinfo;

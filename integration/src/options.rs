@@ -48,7 +48,7 @@ pub struct Options {
 
 pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
 [--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--progress] [--verbose] [--list]
-       xebec-integration servers|stress|figures|engines|faults …";
+       xebec-integration servers|stress|figures|engines|faults|hostile …";
 
 /// Turns the words after the program's name into [`Options`].
 pub fn parse(words: &[String]) -> Result<Options, String> {

@@ -155,6 +155,18 @@ impl Trial {
         self.set("/linux/cgroupsPath", json!(path));
     }
 
+    /// The configuration that every test begins with.
+    pub fn reset_config(&mut self) -> Outcome {
+        self.config = bundle::default_config(&self.cgroups_path(&self.id))?;
+        Ok(())
+    }
+
+    /// Strikes the id of [`Trial::switch_id`], whose container is gone, off the list of what is cleaned up.
+    pub fn forget_id(&mut self) {
+        let id = std::mem::replace(&mut self.id, ID.to_string());
+        self.ids.retain(|known| *known != id);
+    }
+
     // Configuration.
 
     pub fn set(&mut self, pointer: &str, value: Value) {

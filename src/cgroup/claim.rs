@@ -185,7 +185,7 @@ fn undo(made: &[(&Dir, String)]) {
     for (root, path) in made.iter().rev() {
         let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
         if let Ok(parent) = root.open_below(above) {
-            parent.rmdir(name).unwrap_or(());
+            parent.rmdir(name.as_ref()).unwrap_or(());
         }
     }
 }

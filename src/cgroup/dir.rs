@@ -3,7 +3,9 @@
 //! Paths below a hierarchy's root are resolved by openat2 and never leave it: no
 //! `..`, no symlink, no other mount. Files are never created or truncated.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{AtFlags, CWD, Dir as Listing, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -15,6 +17,9 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// How many bytes of a path are opened at once, below PATH_MAX.
+const PIECE: usize = 4000;
 
 /// A directory of a cgroup hierarchy.
 #[derive(Debug)]
@@ -32,7 +37,8 @@ impl Dir {
     }
 
     /// Opens `below`, a relative path, without leaving this directory.
-    pub fn open_below(&self, below: &str) -> Result<Dir, Errno> {
+    pub fn open_below(&self, below: impl AsRef<OsStr>) -> Result<Dir, Errno> {
+        let below = below.as_ref();
         // EAGAIN: a rename raced with the walk (openat2(2)); a few tries settle it.
         for _ in 0..16 {
             match rustix::fs::openat2(&self.fd, below, OPEN_DIR, Mode::empty(), BENEATH) {
@@ -41,6 +47,25 @@ impl Dir {
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    /// Opens `below` like [`Dir::open_below`], also where it is longer than a path may be: a container can
+    /// nest cgroups so deep.
+    pub fn open_deep(&self, below: &OsStr) -> Result<Dir, Errno> {
+        let mut rest = below.as_bytes();
+        let mut at: Option<Dir> = None;
+        while rest.len() > PIECE {
+            let end = rest[..PIECE].iter().rposition(|&b| b == b'/').ok_or(Errno::NAMETOOLONG)?;
+            at = Some(at.as_ref().unwrap_or(self).open_below(OsStr::from_bytes(&rest[..end]))?);
+            rest = &rest[end + 1..];
+        }
+        at.as_ref().unwrap_or(self).open_below(OsStr::from_bytes(rest))
+    }
+
+    /// The cgroup above. Cgroups cannot be moved elsewhere, so that is where we came from.
+    pub fn above(&self) -> Result<Dir, Errno> {
+        let fd = rustix::fs::openat(&self.fd, "..", OPEN_DIR, Mode::empty())?;
+        Ok(Dir { fd, path: self.path.rsplit_once('/').map_or_else(String::new, |(above, _)| above.to_owned()) })
     }
 
     /// mkdirat(2) of one name. `Ok(false)` if it is there already.
@@ -53,7 +78,7 @@ impl Dir {
     }
 
     /// rmdir of one name.
-    pub fn rmdir(&self, name: &str) -> Result<(), Errno> {
+    pub fn rmdir(&self, name: &OsStr) -> Result<(), Errno> {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
     }
 
@@ -80,14 +105,14 @@ impl Dir {
         rustix::fs::openat(&self.fd, file, access | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     }
 
-    /// The names of the cgroups right below this one.
-    pub fn children(&self) -> Result<Vec<String>, Errno> {
+    /// The names of the cgroups right below this one; a container may have chosen them, and not as text.
+    pub fn children(&self) -> Result<Vec<OsString>, Errno> {
         let mut names = Vec::new();
         for entry in Listing::read_from(&self.fd)? {
             let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                names.push(name);
+            let name = entry.file_name().to_bytes();
+            if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+                names.push(OsString::from_vec(name.to_vec()));
             }
         }
         Ok(names)
@@ -100,8 +125,8 @@ impl Dir {
     }
 
     /// The path of `name` in here, for messages.
-    pub fn join(&self, name: &str) -> String {
-        format!("{}/{name}", self.path.trim_end_matches('/'))
+    pub fn join(&self, name: impl AsRef<OsStr>) -> String {
+        format!("{}/{}", self.path.trim_end_matches('/'), name.as_ref().display())
     }
 
     /// The fd itself.

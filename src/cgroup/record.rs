@@ -3,6 +3,7 @@
 //! The record is stored before anything exists, so all of this works on a container
 //! whose create was killed half-way: what is absent is done.
 
+use std::ffi::{OsStr, OsString};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD};
@@ -174,29 +175,44 @@ fn signal_procs(dir: &Dir, signal: Signal) -> Result<usize> {
 }
 
 /// The processes of `dir` and the cgroups below it; 0 for one without a number here.
+///
+/// Holds two fds however deep the tree is: the container may have made it.
 pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
-    let failed = |call: &str, name: &str, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(name)), errno);
-    let mut pids: Vec<u32> = match dir.read_list("cgroup.procs") {
-        Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
-        // EOPNOTSUPP: a threaded cgroup; the caller may have made ours one. (The container
-        // cannot: a cgroup with processes does not become threaded.)
-        Err(Errno::OPNOTSUPP) => threads_owners(dir),
-        // Removed meanwhile.
-        Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
-        Err(errno) => return Err(failed("read", "cgroup.procs", errno)),
+    let failed = |call: &str, path: &OsStr, errno| Error::sys("cgroup", format!("{call}({:?})", dir.join(path)), errno);
+    let mut pids = procs_of(dir)?;
+    let below = |here: &Dir, path: &OsStr| -> Result<Vec<OsString>> {
+        let names = match here.children() {
+            Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
+            other => other.map_err(|errno| failed("getdents64", path, errno))?,
+        };
+        let slash = if path.is_empty() { "" } else { "/" };
+        Ok(names.into_iter().map(|name| OsString::from_iter([path, slash.as_ref(), &name])).collect())
     };
-    let children = match dir.children() {
-        Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
-        other => other.map_err(|errno| failed("getdents64", "", errno))?,
-    };
-    for name in children {
-        match dir.open_below(&name) {
-            Ok(child) => pids.extend(procs_below(&child)?),
+    let mut ahead = below(dir, OsStr::new(""))?;
+    while let Some(path) = ahead.pop() {
+        match dir.open_deep(&path) {
+            Ok(here) => {
+                pids.extend(procs_of(&here)?);
+                ahead.extend(below(&here, &path)?);
+            }
             Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed("openat2", &name, errno)),
+            Err(errno) => return Err(failed("openat2", &path, errno)),
         }
     }
     Ok(pids)
+}
+
+/// The processes of one cgroup.
+fn procs_of(dir: &Dir) -> Result<Vec<u32>> {
+    match dir.read_list("cgroup.procs") {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        // EOPNOTSUPP: a threaded cgroup; the caller may have made ours one. (The container
+        // cannot: a cgroup with processes does not become threaded.)
+        Err(Errno::OPNOTSUPP) => Ok(threads_owners(dir)),
+        // Removed meanwhile.
+        Err(Errno::NODEV | Errno::NOENT) => Ok(Vec::new()),
+        Err(errno) => Err(Error::sys("cgroup", format!("read({:?})", dir.join("cgroup.procs")), errno)),
+    }
 }
 
 /// The processes whose threads are in a threaded cgroup. What vanishes is left out.
@@ -256,38 +272,36 @@ fn busy(path: &str, dir: &Dir) -> Error {
 fn remove_deepest(top: &Dir, deadline: Instant) -> Result<bool> {
     let failed = |call: &str, path: String, errno| Error::sys("cgroup", format!("{call}({path:?})"), errno);
     let mut progress = false;
-    'again: while Instant::now() < deadline {
-        let mut at: Option<Dir> = None;
-        let mut name: Option<String> = None;
-        loop {
-            let here = at.as_ref().unwrap_or(top);
-            let inner = match &name {
-                None => None,
-                Some(name) => match here.open_below(name) {
-                    Ok(dir) => Some(dir),
-                    Err(Errno::NOENT) => continue 'again,
-                    Err(errno) => return Err(failed("openat2", here.join(name), errno)),
-                },
-            };
-            let children = match inner.as_ref().unwrap_or(here).children() {
-                Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
-                other => other.map_err(|errno| failed("getdents64", here.path.clone(), errno))?,
-            };
-            let Some(next) = children.into_iter().next() else {
-                let Some(leaf) = name else { return Ok(progress) };
-                match here.rmdir(&leaf) {
-                    Ok(()) => progress = true,
-                    Err(Errno::NOENT) => {}
-                    Err(Errno::BUSY) => return Ok(progress),
-                    Err(errno) => return Err(failed("rmdir", here.join(&leaf), errno)),
-                }
-                continue 'again;
-            };
-            if let Some(inner) = inner {
-                at = Some(inner);
+    // The way from `top`, which `None` stands for, to where we are.
+    let (mut names, mut at): (Vec<OsString>, Option<Dir>) = (Vec::new(), None);
+    while Instant::now() < deadline {
+        let here = at.as_ref().unwrap_or(top);
+        let children = match here.children() {
+            Err(Errno::NODEV | Errno::NOENT) => Vec::new(),
+            other => other.map_err(|errno| failed("getdents64", here.path.clone(), errno))?,
+        };
+        if let Some(next) = children.into_iter().next() {
+            match here.open_below(&next) {
+                Ok(dir) => at = Some(dir),
+                // Removed meanwhile: what else is there?
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(failed("openat2", here.join(&next), errno)),
             }
-            name = Some(next);
+            names.push(next);
+            continue;
         }
+        let Some(leaf) = names.pop() else { return Ok(progress) };
+        let above = match names.is_empty() {
+            true => None,
+            false => Some(here.above().map_err(|errno| failed("openat2", here.join(".."), errno))?),
+        };
+        match above.as_ref().unwrap_or(top).rmdir(&leaf) {
+            Ok(()) => progress = true,
+            Err(Errno::NOENT) => {}
+            Err(Errno::BUSY) => return Ok(progress),
+            Err(errno) => return Err(failed("rmdir", here.path.clone(), errno)),
+        }
+        at = above;
     }
     Ok(progress)
 }

@@ -57,12 +57,14 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Out
 }
 
 fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Outcome {
+    // Says only what to open: owner and mode are those of what was opened, as the image may change meanwhile.
     let stat = inroot::stat_nofollow(from, name)?;
     let nofollow = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             mkdirat(to, name, Mode::from_raw_mode(0o700)).during(Call::Mkdirat)?;
             let from = openat(from, name, OFlags::DIRECTORY | nofollow, Mode::empty()).during(Call::Openat)?;
+            let stat = inroot::stat(from.as_fd())?;
             let made = openat(to, name, OFlags::DIRECTORY | nofollow, Mode::empty()).during(Call::Openat)?;
             copy_directory(from.as_fd(), made.as_fd(), depth + 1)?;
             finish(to, name, &stat)?;
@@ -70,6 +72,10 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usiz
         }
         FileType::RegularFile => {
             let source = openat(from, name, OFlags::RDONLY | nofollow, Mode::empty()).during(Call::Openat)?;
+            let stat = inroot::stat(source.as_fd())?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Err(Errno::AGAIN).during(Call::Openat);
+            }
             let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | nofollow;
             let made = openat(to, name, create, Mode::from_raw_mode(0o600)).during(Call::Openat)?;
             while sendfile(&made, &source, None, 1 << 20).during(Call::Write)? > 0 {}

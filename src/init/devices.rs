@@ -37,9 +37,7 @@ pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
                 // By handle: the name may be somebody else's file by now.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let node = openat(parent, name, flags, Mode::empty()).during(Call::Openat)?;
-                if kind != FileType::Fifo {
-                    verify_device(node.as_fd(), kind, step.major, step.minor)?;
-                }
+                verify_node(node.as_fd(), step)?;
                 let (uid, gid) = (Uid::from_raw(step.uid), Gid::from_raw(step.gid));
                 chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).during(Call::Fchownat)?;
             }
@@ -69,6 +67,15 @@ fn bind_node(root: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
     attach(tree.as_fd(), target.as_fd())
 }
 
+/// Is it what [`make_node`] has made? A fifo has no numbers.
+fn verify_node(node: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
+    match FileType::from_raw_mode(step.mode) {
+        FileType::Fifo if FileType::from_raw_mode(inroot::stat(node)?.st_mode) == FileType::Fifo => Ok(()),
+        FileType::Fifo => Err(Errno::EXIST).during(Call::VerifyDevice),
+        kind => verify_device(node, kind, step.major, step.minor),
+    }
+}
+
 fn verify_device(fd: BorrowedFd<'_>, kind: FileType, major: u32, minor: u32) -> Outcome {
     let stat = inroot::stat(fd)?;
     let same = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == makedev(major, minor);
@@ -93,14 +100,13 @@ pub fn make_link(scene: &mut Scene<'_>, path: &CStr, target: &CStr, replace: boo
 /// A terminal of the container's own devpts as stdio and /dev/console; its master side goes to whoever asked.
 pub fn open_console(scene: &mut Scene<'_>, bind: bool, size: Option<(u16, u16)>) -> Outcome {
     let root = scene.root()?;
-    let multiplexer = inroot::open_nofollow(root, c"/dev/pts/ptmx", OFlags::empty()).during(Call::Openat2)?;
-    if fstatfs(&multiplexer).during(Call::Fstatfs)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
+    // In a devpts the kernel alone makes names: its `ptmx` is the multiplexer.
+    let devpts = inroot::open_nofollow(root, c"/dev/pts", OFlags::DIRECTORY).during(Call::Openat2)?;
+    if fstatfs(&devpts).during(Call::Fstatfs)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
         return Err(Errno::NODEV).during(Call::Fstatfs);
     }
-    let master = inroot::open_terminal(root, c"/dev/pts/ptmx").during(Call::Openat2)?;
-    if !is_same_file(multiplexer.as_fd(), master.as_fd())? {
-        return Err(Errno::NODEV).during(Call::VerifyDevice);
-    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let master = openat(&devpts, c"ptmx", flags, Mode::empty()).during(Call::Openat)?;
     unlockpt(&master).during(Call::Ioctl)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     // TIOCGPTPEER opens the other side without a path that somebody could have replaced (CVE-2025-52565).
@@ -118,11 +124,6 @@ pub fn open_console(scene: &mut Scene<'_>, bind: bool, size: Option<(u16, u16)>)
         process::make_stdio(terminal.as_fd(), number).during(Call::Dup)?;
     }
     Ok(())
-}
-
-fn is_same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Outcome<bool> {
-    let (a, b) = (inroot::stat(a)?, inroot::stat(b)?);
-    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
 fn bind_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Outcome {

@@ -117,7 +117,9 @@ enum Progress {
 
 fn make_rest(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<OwnedFd> {
     let mut buffer = [0u8; PATH_MAX];
-    loop {
+    // A round for each component; with many more, somebody takes away what we make.
+    let components = path.iter().filter(|&&b| b == b'/').count() + 1;
+    for _ in 0..components + RACES_MAX {
         let whole = terminated(path, &mut buffer).during(Call::Openat2)?;
         match open(root, whole, OFlags::empty()) {
             Err(Errno::NOENT) => {}
@@ -127,6 +129,7 @@ fn make_rest(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<OwnedFd> 
             return Err(Errno::LOOP).during(Call::Openat2);
         }
     }
+    Err(Errno::AGAIN).during(Call::Openat2)
 }
 
 /// Makes the first component of `path` that is not there.
@@ -263,10 +266,4 @@ pub fn is_dir(stat: &Stat) -> bool {
 #[must_use]
 pub fn name_buffer() -> [u8; PATH_MAX] {
     [0; PATH_MAX]
-}
-
-/// Opens a terminal or pty multiplexer for reading and writing; no component may be a link.
-pub fn open_terminal(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
 }

@@ -128,23 +128,22 @@ fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Outcome {
 /// The tree with its place: a file goes on a file, a directory on a directory.
 fn place(root: BorrowedFd<'_>, step: &MountStep, tree: OwnedFd) -> Outcome<(OwnedFd, OwnedFd)> {
     let make = if inroot::is_dir(&inroot::stat(tree.as_fd())?) { Make::Directory } else { Make::File };
-    let target = inroot::open_or_make(root, &step.destination, make)?;
-    verify_destination(root, step)?;
-    Ok((tree, target))
+    Ok((tree, open_destination(root, step, make)?))
 }
 
-/// A /proc or /sys that is a link would put them somewhere else (CVE-2019-19921, CVE-2023-27561).
-fn verify_destination(root: BorrowedFd<'_>, step: &MountStep) -> Outcome {
+/// The handle to attach to. For /proc and /sys it is one that was reached without a link, which would put them somewhere
+/// else (CVE-2019-19921, CVE-2023-27561): the handle itself, because the image may change from one look to the next.
+fn open_destination(root: BorrowedFd<'_>, step: &MountStep, make: Make) -> Outcome<OwnedFd> {
+    let target = inroot::open_or_make(root, &step.destination, make)?;
     if !step.exact_destination {
-        return Ok(());
+        return Ok(target);
     }
-    let opened = inroot::open_nofollow(root, &step.destination, OFlags::DIRECTORY);
-    opened.map(drop).map_err(|errno| Fail { call: Call::VerifyDir, errno })
+    inroot::open_nofollow(root, &step.destination, OFlags::DIRECTORY)
+        .map_err(|errno| Fail { call: Call::VerifyDir, errno })
 }
 
 fn new(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, trouble: &mut Trouble) -> Outcome<(OwnedFd, OwnedFd)> {
-    let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
-    verify_destination(root, step)?;
+    let target = open_destination(root, step, Make::Directory)?;
     let context = fsopen(&*fs.kind, FsOpenFlags::FSOPEN_CLOEXEC).during(Call::Fsopen)?;
     configure(context.as_fd(), fs, trouble).inspect_err(|_| trouble.read_kernel_message(context.as_fd()))?;
     let tree = mount::fsmount(context.as_fd(), step.attr.set)
@@ -173,7 +172,8 @@ fn configure(context: BorrowedFd<'_>, fs: &FileSystem, trouble: &mut Trouble) ->
     fsconfig_create(context).during(Call::Fsconfig)
 }
 
-/// mount(2) onto the working directory, which is the target: for values that fsconfig(2) refuses.
+/// mount(2), for values that fsconfig(2) refuses. It knows no handles; so it mounts onto a directory that nobody else can
+/// name, in a tmpfs of ours that covers the target meanwhile, and what is there is attached like any other tree.
 fn mount_by_path(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, flags: u64, data: &CStr) -> Outcome {
     const PAIRS: &[(u64, u64)] = &[
         (libc::MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
@@ -187,12 +187,30 @@ fn mount_by_path(root: BorrowedFd<'_>, step: &MountStep, fs: &FileSystem, flags:
     ];
     let attributes = PAIRS.iter().filter(|(attr, _)| step.attr.set & attr != 0).fold(0, |all, (_, flag)| all | flag);
     let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
-    rustix::process::fchdir(&target).during(Call::Fchdir)?;
+    let stage = small_tmpfs(0)?;
+    attach(stage.as_fd(), target.as_fd())?;
+    mkdirat(&stage, c"mount", Mode::from_raw_mode(0o700)).during(Call::Mkdirat)?;
+    let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(&stage, c"mount", path, Mode::empty()).during(Call::Openat)?;
+    rustix::process::fchdir(&place).during(Call::Fchdir)?;
     let source = fs.source.as_deref().unwrap_or(c"none");
     mount::mount(source, c".", &fs.kind, flags | attributes, data).during(Call::Mount)?;
+    let mounted = openat(&stage, c"mount", path, Mode::empty()).during(Call::Openat)?;
+    let tree = clone_of(mounted.as_fd(), false)?;
+    rustix::process::fchdir(&stage).during(Call::Fchdir)?;
+    unmount(c".", UnmountFlags::DETACH).during(Call::Umount)?;
     rustix::process::fchdir(root).during(Call::Fchdir)?;
-    let mounted = inroot::open(root, &step.destination, OFlags::empty()).during(Call::Openat2)?;
-    set_attributes(mounted.as_fd(), step)
+    set_attributes(tree.as_fd(), step)?;
+    attach(tree.as_fd(), target.as_fd())
+}
+
+/// A tmpfs for a few directories of ours.
+fn small_tmpfs(attributes: u64) -> Outcome<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(Call::Fsopen)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs").during(Call::Fsconfig)?;
+    fsconfig_set_string(&context, c"mode", c"755").during(Call::Fsconfig)?;
+    fsconfig_create(&context).during(Call::Fsconfig)?;
+    mount::fsmount(context.as_fd(), attributes).during(Call::Fsmount)
 }
 
 /// A tmpfs that holds a directory for each cgroup v1 hierarchy, bound from the container's cgroup.
@@ -204,12 +222,8 @@ fn cgroup_v1(
     trouble: &mut Trouble,
 ) -> Outcome {
     let target = inroot::open_or_make(root, &step.destination, Make::Directory)?;
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(Call::Fsopen)?;
-    fsconfig_set_string(&context, c"source", c"tmpfs").during(Call::Fsconfig)?;
-    fsconfig_set_string(&context, c"mode", c"755").during(Call::Fsconfig)?;
-    fsconfig_create(&context).during(Call::Fsconfig)?;
     let readonly = MountAttr { set: step.attr.set & libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-    let tree = mount::fsmount(context.as_fd(), step.attr.set & !libc::MOUNT_ATTR_RDONLY).during(Call::Fsmount)?;
+    let tree = small_tmpfs(step.attr.set & !libc::MOUNT_ATTR_RDONLY)?;
     attach(tree.as_fd(), target.as_fd())?;
     for (index, hierarchy) in hierarchies.iter().enumerate() {
         trouble.index = index as u16;

@@ -18,7 +18,8 @@ use crate::leftovers::Baseline;
 use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
-use super::kills::{Random, base_name, delete_everything};
+use super::kills::{base_name, delete_everything};
+use super::random::Random;
 use super::report;
 use super::settings::Settings;
 use super::stress::{expect_empty, make_bundles};

@@ -19,6 +19,7 @@ use crate::leftovers::Baseline;
 use crate::options::View;
 use crate::trial::Trial;
 
+use super::random::Random;
 use super::settings::Settings;
 use super::stress::expect_empty;
 use super::timed::{ms, percentile, quiet};
@@ -54,30 +55,6 @@ enum Kind {
     WithHooks,
     /// No first process whose end would end the others.
     WithoutPidNamespace,
-}
-
-/// xorshift64*: what is wanted is a sequence that a printed seed brings back.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64, name: &str) -> Random {
-        // Each case its own sequence, whatever ran before it.
-        let mixed = name
-            .bytes()
-            .fold(seed ^ 0x9e37_79b9_7f4a_7c15, |mix, byte| (mix ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        Random(mixed | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: Duration) -> Duration {
-        limit.mul_f64((self.next() >> 11) as f64 / (1u64 << 53) as f64)
-    }
 }
 
 /// The configuration of one attempt: a payload that stays or one that ends at once.

@@ -7,10 +7,12 @@ mod crowd;
 mod engines;
 mod faults;
 mod figures;
+mod hostile;
 mod kills;
 pub mod payload;
 mod probes;
 pub mod profile;
+mod random;
 mod servers;
 mod settings;
 mod stress;
@@ -48,6 +50,17 @@ macro_rules! report {
 }
 use report;
 
+/// How many containers a race takes, and how long at most, where a demonstration was asked for more than the suite does.
+pub fn race_rounds() -> Option<(u64, Duration)> {
+    let settings = Settings::inherited().ok()?;
+    Some((settings.races, Duration::from_secs(120)))
+}
+
+/// A line of the report in a demonstration, of the transcript in the suite.
+pub fn tell(text: &str) {
+    report!("{text}");
+}
+
 /// The cases of the demonstration called `word`.
 fn cases_of(word: &str) -> Option<Vec<Case>> {
     Some(match word {
@@ -55,6 +68,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
         "stress" => [stress::cases(), kills::cases()].into_iter().flatten().collect(),
         "figures" => figures::cases(),
         "faults" => faults::cases(),
+        "hostile" => hostile::cases(),
         "engines" => engines::cases(),
         _ => return None,
     })
@@ -62,7 +76,7 @@ fn cases_of(word: &str) -> Option<Vec<Case>> {
 
 /// Every case of every demonstration, for the sandboxed copy to find its own by name.
 pub fn cases() -> impl Iterator<Item = Case> {
-    ["servers", "stress", "figures", "engines", "faults"].into_iter().filter_map(cases_of).flatten()
+    ["servers", "stress", "figures", "engines", "faults", "hostile"].into_iter().filter_map(cases_of).flatten()
 }
 
 /// Runs the demonstration that the first word names; `None` where it names none.
@@ -151,7 +165,7 @@ fn run_one(
 ) -> (Verdict, String, String) {
     let order = Order {
         test: case.name.clone(),
-        mode: crate::mode::Mode::Root,
+        mode: hostile::mode_of(&case.name),
         runtime: runtime.to_path_buf(),
         preload: settings.preload_for(runtime),
         view: settings.view,

@@ -18,6 +18,7 @@ pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debi
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
        xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
+       xebec-integration hostile --runtime PATH [--cases N] [--races N] [--call N] [--seed N]
 each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--jobs N] [--verbose]";
 
 #[derive(Clone, Debug)]
@@ -42,8 +43,12 @@ pub struct Settings {
     pub clash: u64,
     /// How many faults each system call meets, of those there are for it.
     pub each: u64,
-    /// The one system call to disturb, counted from 0; all of them without it.
+    /// The one system call to disturb, or the one case to try, counted from 0; all of them without it.
     pub call: Option<u64>,
+    /// How many generated root file systems each kind of container gets.
+    pub cases: u64,
+    /// How many containers a race takes.
+    pub races: u64,
     /// How many interleaved measurements of each figure.
     pub rounds: u64,
     /// Where the random moments come from.
@@ -77,6 +82,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         clash: 600,
         each: 6,
         call: None,
+        cases: 500,
+        races: 300,
         rounds: 300,
         seed: clock_seed(),
         debian: PathBuf::from("target/rootfs"),
@@ -111,6 +118,8 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--overlaps" => settings.overlaps = number()?,
             "--clash" => settings.clash = number()?,
             "--each" => settings.each = number()?,
+            "--cases" => settings.cases = number()?,
+            "--races" => settings.races = number()?,
             "--call" => settings.call = Some(number()?),
             "--rounds" => settings.rounds = number()?,
             "--seed" => settings.seed = number()?,
@@ -151,7 +160,7 @@ impl Settings {
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
             "each": self.each, "call": self.call, "alive": self.alive, "overlaps": self.overlaps,
-            "clash": self.clash,
+            "clash": self.clash, "cases": self.cases, "races": self.races,
             "execs": self.execs, "seconds": self.seconds,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
             "records": self.records,
@@ -188,6 +197,8 @@ impl Settings {
             clash: number("clash"),
             each: number("each"),
             call: value["call"].as_u64(),
+            cases: number("cases"),
+            races: number("races"),
             rounds: number("rounds"),
             seed: number("seed"),
             debian: Path::new(value["debian"].as_str().unwrap_or_default()).into(),

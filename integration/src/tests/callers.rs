@@ -392,31 +392,6 @@ fn words(group: &mut Group) {
         t.call(&["delete", &id, "--force"]).go()?.ok()?;
         t.expect_unknown()
     });
-    for user in ["1:", ":1", "x", "0x1", "root", "4294967295", "-1", "1:2:3", ""] {
-        group.add(format!("exec_as_user_{user:?}_is_refused"), move |t| {
-            t.sleeper()?;
-            let id = t.id.clone();
-            let done = t.call(&["exec", "--user", user, &id, "/bin/sh", "-c", "echo ran as $(id -u)"]).go()?;
-            ensure!(done.stdout.is_empty(), "{}", done.stdout.trim());
-            done.refused()?;
-            Ok(())
-        });
-    }
-    let why = "both cut it to 32 bits and run as root; engine contract: the user that was asked for, or an error";
-    group.add_beyond_peers(why, "exec_as_a_user_beyond_32_bits_is_refused", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        let done = t.call(&["exec", "--user", "4294967296", &id, "/bin/sh", "-c", "id -u"]).go()?.refused()?;
-        ensure!(done.stdout.is_empty(), "ran as {}", done.stdout.trim());
-        Ok(())
-    });
-    group.add("exec_as_user_01_is_1_or_refused", |t| {
-        t.sleeper()?;
-        let id = t.id.clone();
-        let done = t.call(&["exec", "--user", "01", &id, "/bin/sh", "-c", "id -u"]).go()?;
-        ensure!(!done.succeeded() || done.stdout == "1\n", "ran as {}", done.stdout.trim());
-        Ok(())
-    });
     for (name, text) in [
         ("empty", ""),
         ("cut", "{\"args\":[\"/bin/true\"],"),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::call::Done;
 use crate::case::{Group, Outcome};
 use crate::trial::Trial;
 use crate::{bundle, equal};
@@ -122,10 +123,22 @@ fn furnish(config: &mut Value, level: usize, inner: Inner, nest: &Path, rootfs: 
 }
 
 fn run(t: &mut Trial) -> Outcome<String> {
-    t.write_config()?;
-    let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
-    let out = t.call(&["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout;
+    let out = go(t)?.ok()?.stdout;
     // Said by the runtime inside: it is a payload of ours.
     t.saw_payload();
     Ok(out)
+}
+
+fn go(t: &mut Trial) -> Outcome<Done> {
+    t.write_config()?;
+    let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+    t.call(&["run", "--bundle", &bundle, &id]).go()
+}
+
+/// A runtime with all rights in a container where `call` fails with `errno`; innermost it would print `deep`.
+pub fn without_call(t: &mut Trial, call: &str, errno: i32) -> Outcome<Done> {
+    nest(t, Inner::Privileged)?;
+    let rule = json!({"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": errno});
+    t.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}));
+    go(t)
 }
