@@ -62,7 +62,7 @@ unsafe extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
 /// # Safety
 /// `args` is valid and names a stack aligned to 16 bytes; `entry` may be called with `data`.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone3_on_stack(
+pub(super) unsafe fn clone3_on_stack(
     args: *mut CloneArgs,
     entry: unsafe extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
@@ -96,7 +96,7 @@ unsafe fn clone3_on_stack(
 /// # Safety
 /// As above.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone3_on_stack(
+pub(super) unsafe fn clone3_on_stack(
     args: *mut CloneArgs,
     entry: unsafe extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
@@ -127,7 +127,11 @@ unsafe fn clone3_on_stack(
 /// # Safety
 /// None.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn clone3_on_stack(_: *mut CloneArgs, _: unsafe extern "C" fn(*mut c_void) -> !, _: *mut c_void) -> i64 {
+pub(super) unsafe fn clone3_on_stack(
+    _: *mut CloneArgs,
+    _: unsafe extern "C" fn(*mut c_void) -> !,
+    _: *mut c_void,
+) -> i64 {
     -i64::from(libc::ENOSYS)
 }
 
