@@ -153,13 +153,8 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         modes: &[Mode::User],
-        why: "A container that waits for its start is undumpable, and its namespaces in /proc are closed to other processes of the user.",
-        tests: &["hooks.create_runtime_can_configure_the_network_namespace"],
-    },
-    Difference {
-        modes: &[Mode::User],
         why: "A controller that was not delegated cannot be switched on later.",
-        tests: &["update.a_huge_page_limit_is_changed"],
+        tests: &["resources.reservations_are_limited_too", "update.a_huge_page_limit_is_changed"],
     },
 ];
 

@@ -286,7 +286,7 @@ impl Start<'_> {
                 Some(record) => match record.kind {
                     wire::Kind::Console => console = fd,
                     wire::Kind::Ready => ready = true,
-                    wire::Kind::Listener => self.hand_over(&record, child)?,
+                    wire::Kind::Listener => self.hand_over(fd, child, channel)?,
                     _ => return Err(failure::child_failure(self.plan, &record)),
                 },
                 None if bytes.is_empty() && ready => return Ok((console, ended)),
@@ -297,13 +297,13 @@ impl Start<'_> {
     }
 
     /// The listener of a seccomp filter that notifies, to its agent.
-    fn hand_over(&self, message: &wire::Record, child: &Child) -> Result<()> {
-        let Some(agent) = &self.plan.listener else {
-            return Err(Error::invalid("exec", "the child announced a listener that is not in the plan"));
+    fn hand_over(&self, listener: Option<OwnedFd>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+        let (Some(agent), Some(listener)) = (&self.plan.listener, listener) else {
+            return Err(Error::invalid("exec", "the child sent a listener that is not in the plan"));
         };
         let record = self.target.record()?;
         let state = state_json(&record, Status::Running, Some(self.target.pid()));
-        listener::hand_over(agent, message, child.pid, child.pidfd.as_fd(), state)
+        listener::hand_over(agent, listener.as_fd(), child.pid, channel, state)
     }
 }
 

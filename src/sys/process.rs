@@ -252,14 +252,6 @@ pub fn close_one(fd: u32) -> Result<(), Errno> {
     close_between(fd, fd)
 }
 
-/// The number that the next new fd gets.
-pub fn lowest_free_fd() -> Result<u32, Errno> {
-    // SAFETY: duplicates stderr's number, open or not, to the lowest free one.
-    let fd = check(unsafe { libc::syscall(libc::SYS_fcntl, 0, libc::F_DUPFD_CLOEXEC, 0) })? as u32;
-    close_one(fd)?;
-    Ok(fd)
-}
-
 /// realpath(3) into a buffer of its own: musl's malloc, which it would ask otherwise, starts with five system calls.
 pub fn realpath(path: &std::path::Path) -> Result<std::path::PathBuf, Errno> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -276,24 +268,4 @@ pub fn realpath(path: &std::path::Path) -> Result<std::path::PathBuf, Errno> {
 /// A pidfd of the calling process (pidfd_open(2)).
 pub fn pidfd_open_self() -> Result<OwnedFd, Errno> {
     rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
-}
-
-/// pidfd_getfd(2): a copy of fd `number` of the process.
-pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd, Errno> {
-    // SAFETY: takes an open pidfd and numbers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
-    // SAFETY: the kernel has just given us this fd (close-on-exec), and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// process_vm_writev(2): writes `value` into the process at `address`.
-pub fn write_word(pid: Pid, address: u64, value: u32) -> Result<(), Errno> {
-    let local = libc::iovec { iov_base: (&raw const value).cast_mut().cast(), iov_len: size_of::<u32>() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: size_of::<u32>() };
-    let pid = pid.as_raw_nonzero().get();
-    // SAFETY: `local` is a readable u32 of ours; `remote` is an address in the other process, which the kernel checks.
-    let written = check(unsafe {
-        libc::syscall(libc::SYS_process_vm_writev, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
-    })?;
-    if written == 4 { Ok(()) } else { Err(Errno::FAULT) }
 }

@@ -62,7 +62,7 @@ unsafe extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
 /// # Safety
 /// `args` is valid and names a stack aligned to 16 bytes; `entry` may be called with `data`.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_variables))]
-unsafe fn clone3_on_stack(
+pub(super) unsafe fn clone3_on_stack(
     args: *mut CloneArgs,
     entry: unsafe extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
