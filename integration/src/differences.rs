@@ -159,7 +159,10 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         modes: &[Mode::User],
         why: "A controller that was not delegated cannot be switched on later.",
-        tests: &["update.a_huge_page_limit_is_changed"],
+        tests: &[
+            "update.a_huge_page_limit_is_changed",
+            "systemd.what_systemd_has_no_property_for_is_written_to_the_cgroup",
+        ],
     },
 ];
 
