@@ -32,6 +32,10 @@ pub fn main() -> ExitCode {
     if arguments.first().is_some_and(|word| word == "--stage") {
         return sandbox::enter(&arguments[1..]);
     }
+    if let Err(errno) = sys::keep_inherited_descriptors() {
+        eprintln!("xebec-integration: close_range: {errno}");
+        return ExitCode::from(2);
+    }
     if let Some(code) = endtoend::run(&arguments) {
         return code;
     }
