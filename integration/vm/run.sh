@@ -118,7 +118,8 @@ boot() { # KERNEL_DIRECTORY OUT CONSOLE
     else
         set -- "$1" "$2" "file:$3"
     fi
-    timeout --foreground -s KILL "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1G \
+    # qemu 7.2 loses flags when an interrupt meets cmpxchg16b, and the kernel dies of it, seldom.
+    timeout --foreground -s KILL "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 1G \
         -nodefaults -no-user-config -display none -no-reboot -serial "$3" \
         -device virtio-serial-pci -chardev "file,id=out,path=$2" -device virtserialport,chardev=out,name=out \
         -kernel "$1/vmlinuz" -initrd "$work/initramfs.cpio" \
