@@ -519,7 +519,8 @@ fn of_a_user(group: &mut Group) {
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         expect_no_units(t)
     });
-    // Only root may move a process between the two cgroups: the manager asks the system's, over the system's bus.
+    // Only root may move a process between the two cgroups. The manager asks the system's, over the system's bus;
+    // exec, which the manager has no part in, has to say what it takes.
     group.add("a_login_session_outside_the_users_manager_gets_a_scope_too", |t| {
         of_user(t)?;
         if !Path::new(BUS).exists() {
@@ -532,10 +533,12 @@ fn of_a_user(group: &mut Group) {
         t.sleeper()?;
         let place = cgroup_of(t.pid()?)?;
         let id = t.id.clone();
+        let further = t.call(&["exec", &id, "/bin/true"]).go()?;
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         fs::write(own.join("cgroup.procs"), "0")?;
         fs::remove_dir(&session)?;
         ensure!(place.starts_with(&scope_path(t)), "{place}");
+        ensure!(further.refused()?.stderr.contains("ermission denied"), "exec says nothing of rights");
         expect_no_units(t)
     });
 }
