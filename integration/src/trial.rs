@@ -95,7 +95,10 @@ impl Trial {
             fs::create_dir(format!("/sys/fs/cgroup{cgroup_base}"))?;
             match (user, systemd::is_wanted(order)) {
                 (true, true) => delegate(Path::new(&format!("/sys/fs/cgroup{}", systemd::manager_cgroup(order.mode))))?,
-                (true, false) => delegate(Path::new(&format!("/sys/fs/cgroup{cgroup_base}")))?,
+                (true, false) => {
+                    hand_down_controllers()?;
+                    delegate(Path::new(&format!("/sys/fs/cgroup{cgroup_base}")))?;
+                }
                 (false, _) => {}
             }
         }
@@ -471,6 +474,15 @@ impl Trial {
         let left = baseline.compare(&self.root, &self.ids);
         if left.is_empty() { Ok(()) } else { fail(format!("left behind: {}", left.join("; "))) }
     }
+}
+
+/// Switches on what systemd can delegate, as far as the host has it.
+fn hand_down_controllers() -> Outcome {
+    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
+    for controller in list.split_whitespace().filter(|name| ["cpu", "cpuset", "io", "memory", "pids"].contains(name)) {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{controller}"))?;
+    }
+    Ok(())
 }
 
 /// Gives a cgroup to the user as systemd does (cgroups(7), "Cgroup delegation: transferring ownership"), and

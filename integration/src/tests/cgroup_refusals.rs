@@ -197,15 +197,15 @@ fn places(group: &mut Group) {
         outcome
     });
     group.add("a_limit_below_a_cgroup_with_processes_is_refused", |t| {
-        requires_controller("pids")?;
+        requires_controller("memory")?;
         let place = occupied(t, "busy")?;
         t.give_to_caller(&place)?;
         let mut other = std::process::Command::new("/bin/sleep").arg("1000").spawn()?;
         fs::write(place.join("cgroup.procs"), other.id().to_string())?;
-        // Below a cgroup that holds processes nothing can be limited.
+        // The kernel's "no internal processes" rule, which threaded controllers such as pids are exempt from.
         let path = format!("{}/busy/below", t.cgroup_base());
         t.set("/linux/cgroupsPath", json!(path));
-        t.set("/linux/resources/pids", json!({"limit": 20}));
+        t.set("/linux/resources/memory", json!({"limit": 64 << 20}));
         let outcome = refused(t, "busy");
         other.kill()?;
         other.wait()?;
