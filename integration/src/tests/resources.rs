@@ -513,7 +513,7 @@ fn unified(group: &mut Group) {
     group.add("a_threaded_place_takes_a_container_without_domain_limits", |t| {
         let place = threaded_parent(t)?;
         let out = t.run_sh("echo here");
-        fs::remove_dir(place)?;
+        remove_threaded_parent(&place)?;
         equal!(out?, "here\n", "output");
         Ok(())
     });
@@ -522,7 +522,7 @@ fn unified(group: &mut Group) {
         let place = threaded_parent(t)?;
         resources(t, json!({"memory": {"limit": 64 * MIB}}));
         let done = t.run_refused();
-        fs::remove_dir(place)?;
+        remove_threaded_parent(&place)?;
         done.map(drop)
     });
 }
@@ -530,12 +530,20 @@ fn unified(group: &mut Group) {
 /// Puts the container below a threaded cgroup, where new cgroups take no process until they are threaded too.
 fn threaded_parent(t: &mut Trial) -> Outcome<PathBuf> {
     directory(t)?;
-    let place = PathBuf::from(format!("/sys/fs/cgroup{}/threads", t.cgroup_base()));
-    fs::create_dir(&place)?;
+    // A cgroup with populated ones below it, such as an ordinary caller's, is no root of threads.
+    let root = PathBuf::from(format!("/sys/fs/cgroup{}/root", t.cgroup_base()));
+    let place = root.join("threads");
+    fs::create_dir_all(&place)?;
     fs::write(place.join("cgroup.type"), "threaded")?;
-    let path = format!("{}/threads/{}", t.cgroup_base(), t.id);
+    t.give_to_caller(&place)?;
+    let path = format!("{}/root/threads/{}", t.cgroup_base(), t.id);
     t.set("/linux/cgroupsPath", json!(path));
     Ok(place)
+}
+
+fn remove_threaded_parent(place: &Path) -> Outcome {
+    fs::remove_dir(place)?;
+    Ok(place.parent().map_or(Ok(()), fs::remove_dir)?)
 }
 
 fn nothing_left(group: &mut Group) {
