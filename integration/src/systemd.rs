@@ -20,6 +20,7 @@ use crate::sandbox::Order;
 const MANAGER: &str = "/lib/systemd/systemd";
 /// Of Debian's package dbus-daemon.
 pub const BUS: &str = "/usr/bin/dbus-daemon";
+const CAP_SYS_MODULE: u32 = 16;
 const UNITS: &str = "/run/systemd/system";
 /// Where the body's two streams go; the `outer` stage passes them on.
 pub const STREAMS: [&str; 2] = ["/run/trial.stdout", "/run/trial.stderr"];
@@ -50,6 +51,8 @@ pub fn boot(order: &Order) -> io::Result<Infallible> {
         mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
         mount(none, path, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)?;
     }
+    // It would load modules into the host's kernel (autofs4 among them).
+    crate::sys::drop_from_bounding_set(CAP_SYS_MODULE)?;
     // Its own cgroup, less `init.scope`, becomes the root of its units.
     fs::write("/sys/fs/cgroup/cgroup.procs", "0")?;
     write_units(order)?;
