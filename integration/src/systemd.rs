@@ -22,6 +22,22 @@ const MANAGER: &str = "/lib/systemd/systemd";
 pub const BUS: &str = "/usr/bin/dbus-daemon";
 const CAP_SYS_MODULE: u32 = 16;
 const UNITS: &str = "/run/systemd/system";
+/// What a service manager or a bus would start of the host's: a user's call to the system bus is enough for polkit,
+/// and that pulls in all of sysinit.target, systemd-tmpfiles with its clearing of /tmp included.
+const HOSTS: [&str; 12] = [
+    "/etc/systemd/system",
+    "/etc/systemd/user",
+    "/usr/lib/systemd/system",
+    "/usr/lib/systemd/user",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system-generators",
+    "/usr/lib/systemd/user-generators",
+    "/usr/lib/systemd/user-environment-generators",
+    "/usr/share/dbus-1/system-services",
+    "/usr/share/dbus-1/services",
+    "/usr/local/share/dbus-1/system-services",
+    "/usr/lib/tmpfiles.d",
+];
 /// Where the body's two streams go; the `outer` stage passes them on.
 pub const STREAMS: [&str; 2] = ["/run/trial.stdout", "/run/trial.stderr"];
 
@@ -50,6 +66,9 @@ pub fn boot(order: &Order) -> io::Result<Infallible> {
         let none: Option<&str> = None;
         mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
         mount(none, path, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)?;
+    }
+    for path in HOSTS.into_iter().filter(|path| Path::new(path).exists()) {
+        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_RDONLY, Some("size=4k"))?;
     }
     // It would load modules into the host's kernel (autofs4 among them).
     crate::sys::drop_from_bounding_set(CAP_SYS_MODULE)?;
@@ -118,6 +137,9 @@ fn write_user_manager(after: &str) -> io::Result<String> {
     let own = Path::new(RUNTIME_DIR).join("systemd");
     let units = own.join("user");
     write_unit(&units, "trial-user.target", "Wants=dbus.service\nAfter=dbus.service\n")?;
+    // What SIGTERM starts (systemd.special(7)); without it the sandbox would wait for the user manager's end.
+    write_unit(&units, "exit.target", "Requires=leave.service\nAfter=leave.service\n")?;
+    write_unit(&units, "leave.service", "SuccessAction=exit-force\n[Service]\nType=oneshot\nExecStart=/bin/true\n")?;
     if Path::new(BUS).exists() {
         write_bus(&units, "session", &format!("{RUNTIME_DIR}/bus"))?;
     }

@@ -116,6 +116,14 @@ fn scope_file(t: &Trial, file: &str) -> Outcome<String> {
 }
 
 fn units(group: &mut Group) {
+    // Not the runtime's doing, and what all others rest on: the host's /tmp, /var and /etc are the sandbox's, too.
+    group.add("the_sandbox_has_no_units_of_the_host_to_start", |t| {
+        booted()?;
+        for unit in ["sysinit.target", "systemd-tmpfiles-setup.service", "polkit.service", "multi-user.target"] {
+            equal!(property(t, unit, "LoadState")?, "not-found", "{unit}");
+        }
+        Ok(())
+    });
     group.add("a_container_is_a_scope_with_its_processes", |t| {
         booted()?;
         t.create()?;
