@@ -12,7 +12,7 @@ help:
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
 	@echo 'make conformance  xebec as root, with user namespaces and as a user, runc and crun side by side'
-	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
+	@echo 'make test-vm      cgroup and systemd tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
 	@echo 'make stress       thousands of runs and execs, a thousand at once, races of verbs, kills at random moments'
@@ -43,7 +43,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm

@@ -36,6 +36,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         }
         ("clone3", Errno::NOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
         ("clone3", Errno::AGAIN) => "the limit of processes (ulimit -u, pids.max, kernel.pid_max) is reached",
+        ("clone3", Errno::ACCESS) => {
+            "only root moves a process between cgroups whose common one above is not the user's; from a login session: systemd-run --user --scope xebec …"
+        }
         ("clone3", Errno::BUSY) => {
             "the cgroup has controllers enabled for its children, so it cannot hold processes itself"
         }

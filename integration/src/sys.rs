@@ -43,6 +43,13 @@ pub fn notification_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     unsafe { ioctl::id_valid(listener.as_raw_fd(), &id) }.is_ok()
 }
 
+/// Takes a capability from every program executed from here on (PR_CAPBSET_DROP, capabilities(7)).
+pub fn drop_from_bounding_set(capability: u32) -> nix::Result<()> {
+    // SAFETY: numbers alone.
+    let done = unsafe { nix::libc::prctl(nix::libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    nix::errno::Errno::result(done).map(drop)
+}
+
 /// Keeps what the caller left open beyond stderr from every program started from here (close_range(2)):
 /// a test counts descriptors, and its own are all that it may find.
 pub fn keep_inherited_descriptors() -> nix::Result<()> {

@@ -72,7 +72,7 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
-    /// How many fds from 3 on the program gets.
+    /// How many fds from 3 on the program gets. Each must be open without FD_CLOEXEC, as one is that was inherited.
     pub preserve_fds: u32,
     /// How many of these are sockets that systemd listens on (sd_listen_fds(3)).
     pub listen_fds: u32,

@@ -90,9 +90,10 @@ pub fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Every fd that the caller wants to pass on must be there.
+/// Every fd that the caller wants to pass on must be there, and be the caller's: a number that the caller left
+/// free may by now be a directory of the host that we have opened, and a way out of the container.
 pub fn check_preserved_fds(count: u32) -> Result<()> {
-    match (3..3 + count).find(|fd| !process::is_open(*fd)) {
+    match (3..3 + count).find(|fd| !process::is_inherited(*fd)) {
         None => Ok(()),
         Some(fd) => Err(Error::invalid(
             "--preserve-fds",

@@ -149,11 +149,14 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Is `fd` open? (fcntl(F_GETFD))
+/// Is `fd` open, and open over execve, as one is that came over execve? (fcntl(F_GETFD))
+///
+/// Descriptors of our own never are: CLOEXEC is on from their birth.
 #[must_use]
-pub fn is_open(fd: u32) -> bool {
+pub fn is_inherited(fd: u32) -> bool {
     // SAFETY: F_GETFD only reads the flags of a number.
-    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) }).is_ok()
+    let flags = check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) });
+    flags.is_ok_and(|flags| flags & libc::c_long::from(libc::FD_CLOEXEC) == 0)
 }
 
 /// Closes every fd above 2 that is not in `keep` (the child's first act).
