@@ -100,7 +100,8 @@ fn one_round(
     all: &mut Vec<Counts>,
 ) -> Result<(), String> {
     let mut count = |verb: Verb, bundle: &Bundle| -> Result<(), String> {
-        let cost = trace::count(&mut traced(contender, verb, bundle), mode, None).map_err(|error| format!("{verb:?}: {error}"))?;
+        let cost = trace::count(&mut traced(contender, verb, bundle), mode, None)
+            .map_err(|error| format!("{verb:?}: {error}"))?;
         keep_smallest(all, contender, verb, cost);
         Ok(())
     };

@@ -47,7 +47,10 @@ fn functions(program: &Path) -> Result<Vec<Function>, String> {
     };
     let found: Vec<Function> = String::from_utf8_lossy(&output.stdout).lines().filter_map(parsed).collect();
     if found.is_empty() {
-        return Err(format!("{}: nm finds no symbols; build it with CARGO_PROFILE_RELEASE_STRIP=none", program.display()));
+        return Err(format!(
+            "{}: nm finds no symbols; build it with CARGO_PROFILE_RELEASE_STRIP=none",
+            program.display()
+        ));
     }
     Ok(found)
 }

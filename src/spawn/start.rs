@@ -49,7 +49,7 @@ pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Pa
         Err(errno) => return Err(Error::sys(container.item(), "write(\"start\")", errno)),
     }
     drop(fifo);
-    follow(&container, &record, init.pid, report.as_fd())?;
+    follow(&container, &record, init.pid, pidfd.as_fd(), report.as_fd())?;
     let pid = init.pid.as_raw_nonzero().get();
     poststart(&container, &record, pid)?;
     // With the container's directory goes its lock: getting ready may take long.
@@ -60,7 +60,13 @@ pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Pa
 }
 
 /// Follows the child from its start to execve.
-fn follow(container: &Container, record: &Record<'_>, pid: Pid, report: BorrowedFd<'_>) -> Result<()> {
+fn follow(
+    container: &Container,
+    record: &Record<'_>,
+    pid: Pid,
+    pidfd: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
+) -> Result<()> {
     let failed = |errno| Error::sys(container.item(), "read(\"report\")", errno);
     while let Some(message) = answer(report, pidfd).map_err(failed)? {
         let plan = plan_again(container, record)?;
