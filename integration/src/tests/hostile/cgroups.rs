@@ -58,7 +58,7 @@ pub fn add(group: &mut Group) {
             hide(t, &place, depth, &all)?;
             equal!(processes(t, &id)?.len(), all.len(), "listed processes, once they are hidden");
             t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
-            let gone = eventually(t.limit(LIMIT), || Ok(!all.iter().any(|pid| alive(pid))))?;
+            let gone = eventually(t.limit(LIMIT), || Ok(!all.iter().any(alive)))?;
             ensure!(gone, "some of {all:?} live after kill --all");
             second.wait()?;
             t.call(&["delete", "--force", &id]).go()?.ok()?;

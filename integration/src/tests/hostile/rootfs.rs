@@ -373,7 +373,7 @@ fn files_of_the_image(group: &mut Group) {
         let closed = t.rootfs().join("closed");
         fs::create_dir_all(closed.join("inner"))?;
         symlink(&decoy.path, closed.join("inner/out"))?;
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0))?;
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000))?;
         t.mount("/closed/inner/out/made", "tmpfs", "tmpfs", &[]);
         t.sh("true");
         t.run_with(&[])?;
