@@ -106,7 +106,16 @@ fn read_settings(directory: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
 
 fn is_counter(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let counters =
-        ["/random/", "/fs/dentry", "/fs/inode", "/fs/file-nr", "/fs/aio-nr", "ns_last_pid", "pty/nr", "_count"];
+    let counters = [
+        "/random/",
+        "/fs/dentry",
+        "/fs/inode",
+        "/fs/file-nr",
+        "/fs/aio-nr",
+        "/fs/quota/",
+        "ns_last_pid",
+        "pty/nr",
+        "_count",
+    ];
     counters.iter().any(|counter| text.contains(counter))
 }

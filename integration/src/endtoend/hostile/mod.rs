@@ -89,6 +89,7 @@ struct Gate {
 
 #[derive(Default)]
 struct Tally {
+    tried: usize,
     ran: usize,
     refused: usize,
     slowest: Duration,
@@ -113,6 +114,7 @@ impl Gate {
             None => 0..self.settings.cases,
         };
         for number in numbers {
+            self.tally.tried += 1;
             if let Err(stop) = self.try_one(t, &host, number) {
                 let Stop::Fail(message) = stop else { return Err(stop) };
                 let again = format!("--seed {} --filter images.{} --call {number}", self.settings.seed, self.name);
@@ -126,12 +128,11 @@ impl Gate {
     }
 
     fn conclude(&self, host: &Host, took: Duration) -> Outcome {
-        let Tally { ran, refused, slowest, failures } = &self.tally;
+        let Tally { tried, ran, refused, slowest, failures } = &self.tally;
         report!(
-            "seed {}: {} images in {:.1} s: {ran} ran, {refused} refused in one line, {} failures; the slowest call {}; \
-             unchanged each time: {}",
+            "seed {}: {tried} images in {:.1} s: {ran} containers ran, {refused} calls were refused in one line, {} failures; \
+             the slowest call {}; unchanged each time: {}",
             self.settings.seed,
-            ran + refused + failures.len(),
             took.as_secs_f64(),
             failures.len(),
             ms(*slowest),

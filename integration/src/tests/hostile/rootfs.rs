@@ -400,7 +400,8 @@ fn files_of_the_image(group: &mut Group) {
 
 /// Hazard: where an outer seccomp filter hides openat2(2), paths are walked in a way that races can win.
 fn without_openat2(group: &mut Group) {
-    let why = "engine contract: no container with less protection than another; runc 1.1.5 and crun 1.8.1 walk by hand";
+    let why = "engine contract: no container with less protection than another, and one line of error; crun 1.8.1 walks \
+        by hand, runc 1.1.5 prints several lines";
     for (name, errno) in [("missing", Errno::ENOSYS), ("forbidden", Errno::EPERM)] {
         group.add_beyond_peers(why, format!("without_openat2_{name}_a_container_is_refused_in_one_line"), move |t| {
             let done = nesting::without_call(t, "openat2", errno as i32)?.refused()?;
