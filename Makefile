@@ -25,6 +25,7 @@ help:
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
 	@echo 'make bench        times beside the floor, crun and runc, as tables and plots in target/bench/'
 	@echo 'make gate         system calls, execs, faults, instructions against the limits in bench/limits.json'
+	@echo 'make order        lists the functions that verbs reach, for the release to put side by side'
 	@echo 'make deps         install the Debian packages of .ci/packages.txt that are missing'
 	@echo 'make clean        remove what was built'
 
@@ -63,6 +64,12 @@ test-engines:
 
 servers stress gate faults hostile audit asan aarch64:
 	@sh .ci/test.sh $@
+
+# Minutes: every instruction of every verb is a stop. The list is committed.
+order:
+	@sh .ci/deps.sh build release test
+	@CARGO_PROFILE_RELEASE_STRIP=none sh .ci/release.sh
+	@cargo run --quiet --locked -p xebec-bench -- --runtime target/dist/xebec --order .ci/order.ld
 
 fuzz:
 	@sh .ci/fuzz.sh 60

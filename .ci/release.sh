@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the static xebec into target/dist/, and prints what came out.
 #
-# CARGO_PROFILE_RELEASE_STRIP=none keeps the symbols. XEBEC_RELOCATION=static|pic picks non-PIE or static-PIE; the reasons for the
-# default are in docs/decisions/static-binary.md.
+# CARGO_PROFILE_RELEASE_STRIP=none keeps the symbols. XEBEC_RELOCATION=static|pic picks non-PIE or
+# static-PIE; the reasons for the default are in docs/decisions/static-binary.md.
 set -eu
 cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl
