@@ -18,7 +18,7 @@ help:
 	@echo 'make stress       thousands of runs and execs, a thousand at once, races of verbs, kills at random moments'
 	@echo 'make faults       an error, and a kill, at every system call of every verb; kernels without one feature'
 	@echo 'make audit        licences, duplicates, sources and known holes of the dependencies'
-	@echo 'make aarch64      compiles the library for aarch64; nothing of it is run'
+	@echo 'make aarch64      type-checks the program for aarch64; nothing of it is run'
 	@echo 'make asan         the unit tests with AddressSanitizer'
 	@echo 'make hostile      thousands of hostile root file systems, and races for minutes; nothing of the host changes'
 	@echo 'make fuzz         each fuzz target for a minute'
