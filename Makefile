@@ -4,7 +4,7 @@
 # `make test-vm VM='--kernel 6.12 --filter cgroups.'`; the options are in integration/vm/run.sh.
 VM =
 
-.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults hostile figures bench gate fuzz clean
+.PHONY: help release deps demo check test test-vm test-engines conformance servers stress faults hostile figures bench gate fuzz audit asan aarch64 order clean
 
 help:
 	@echo 'make release      static xebec in target/dist/, with its size, linkage and start time'
@@ -12,11 +12,14 @@ help:
 	@echo 'make check        format, lints, unit tests and conformance on this host (minutes)'
 	@echo 'make test         everything, closing with totals'
 	@echo 'make conformance  xebec as root, with user namespaces and as a user, runc and crun side by side'
-	@echo 'make test-vm      cgroup tests in VMs, on two kernels, with every controller of cgroup v2'
+	@echo 'make test-vm      cgroup and systemd tests in VMs, on two kernels, with every controller of cgroup v2'
 	@echo 'make servers      nginx, redis and postgresql from Debian in containers, asked from outside'
 	@echo 'make test-engines containerd, podman, buildah and docker from Debian run containers with xebec'
-	@echo 'make stress       thousands of runs and execs, and kills at random moments'
-	@echo 'make faults       an error, and a kill, at every system call of every verb'
+	@echo 'make stress       thousands of runs and execs, a thousand at once, races of verbs, kills at random moments'
+	@echo 'make faults       an error, and a kill, at every system call of every verb; kernels without one feature'
+	@echo 'make audit        licences, duplicates, sources and known holes of the dependencies'
+	@echo 'make aarch64      compiles the library for aarch64; nothing of it is run'
+	@echo 'make asan         the unit tests with AddressSanitizer'
 	@echo 'make hostile      thousands of hostile root file systems, and races for minutes; nothing of the host changes'
 	@echo 'make fuzz         each fuzz target for a minute'
 	@echo 'make figures      times of run, create to delete, exec and probes beside crun and runc'
@@ -40,7 +43,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_host gate servers engines stress_small hostile_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm
@@ -58,7 +61,7 @@ conformance:
 test-engines:
 	@sh .ci/test.sh engines
 
-servers stress gate faults hostile:
+servers stress gate faults hostile audit asan aarch64:
 	@sh .ci/test.sh $@
 
 fuzz:

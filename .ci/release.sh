@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the static xebec into target/dist/, and prints what came out.
 #
-# XEBEC_RELOCATION=static|pic picks non-PIE or static-PIE; the reasons for the
+# CARGO_PROFILE_RELEASE_STRIP=none keeps the symbols. XEBEC_RELOCATION=static|pic picks non-PIE or static-PIE; the reasons for the
 # default are in docs/decisions/static-binary.md.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,6 +11,8 @@ relocation=${XEBEC_RELOCATION:-pic}
 # The same binary whatever directory it was built in, and no builder's paths in its messages.
 flags="-C target-feature=+crt-static -C relocation-model=$relocation --remap-path-prefix=$PWD=xebec"
 flags="$flags --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
+# What a start needs lies side by side; the list is of this mangling.
+flags="$flags -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$PWD/.ci/order.ld"
 
 # Named by --version; a source tree without git is of an unknown commit.
 if commit=$(git rev-parse --short=12 HEAD 2>/dev/null); then

@@ -32,10 +32,10 @@ part_conformance_userns() { conformance_with --userns; }
 part_conformance_user() { conformance_with --as-user; }
 # With the cgroups of this host as they are, which may be v1, v2 or both.
 part_conformance_host() { integration --cgroup-view host; }
-# In VMs, for the controllers and kernels that this host lacks.
+# In a VM, for the controllers that this host lacks; `make test-vm` boots an older kernel, too.
 part_vm() {
     sh .ci/deps.sh vm && sh .ci/release.sh && cargo build --quiet --locked -p xebec-integration &&
-        sh integration/vm/run.sh
+        sh integration/vm/run.sh --kernel 6.12
 }
 # Real servers from Debian, asked over a network; the root file system is built once (a minute).
 part_servers() { integration servers; }
@@ -52,10 +52,28 @@ part_gate() {
     sh .ci/release.sh && cargo build --quiet --locked -p xebec-bench &&
         target/debug/xebec-bench --runtime xebec=target/dist/xebec --gate bench/limits.json
 }
-part_stress_small() { integration stress --runs 200 --parallel 10 --execs 400 --kills 10; }
-# A fault at every system call of every verb; the small one meets each call with one fault, not with all.
+part_stress_small() {
+    integration stress --runs 200 --parallel 10 --execs 400 --kills 10 --alive 200 --overlaps 20 --clash 10
+}
+# A fault at every system call of every verb, and kernels without one feature; the small one meets each call with
+# one fault, not with all.
 part_faults() { integration faults; }
-part_faults_small() { integration faults --each 1; }
+part_faults_small() { integration faults --each 1 --jobs 2; }
+# The unit tests with AddressSanitizer, which the stable compiler has behind RUSTC_BOOTSTRAP.
+part_asan() {
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --no-fail-fast --locked --lib --bins -p xebec -p xebec-seccomp \
+        --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/asan
+}
+# The library compiled to machine code for aarch64, by Debian's compiler and sources of std; nothing of it is run.
+part_aarch64() {
+    sh .ci/deps.sh build musl-std
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo build --locked --lib --target aarch64-unknown-linux-musl \
+        --target-dir target/aarch64 -Zbuild-std=std,panic_abort -Zbuild-std-features= && echo '1 passed, 0 failed'
+}
+# What the release is linked like; and that the check would find what it looks for.
+part_binary() { sh .ci/release.sh && sh .ci/hardening.sh --self-test; }
+# Licences, duplicates, sources and known holes of the dependencies.
+part_audit() { sh .ci/audit.sh; }
 # Generated hostile root file systems and races; seeds are printed.
 part_hostile() { integration hostile; }
 part_hostile_small() { integration hostile --cases 150 --races 40; }

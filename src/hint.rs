@@ -36,6 +36,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         }
         ("clone3", Errno::NOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
         ("clone3", Errno::AGAIN) => "the limit of processes (ulimit -u, pids.max, kernel.pid_max) is reached",
+        ("clone3", Errno::ACCESS) => {
+            "only root moves a process between cgroups whose common one above is not the user's; from a login session: systemd-run --user --scope xebec …"
+        }
         ("clone3", Errno::BUSY) => {
             "the cgroup has controllers enabled for its children, so it cannot hold processes itself"
         }
@@ -43,6 +46,7 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("seccomp", Errno::ACCESS) => {
             "without noNewPrivileges loading a filter takes CAP_SYS_ADMIN; set process.noNewPrivileges"
         }
+        ("keyctl", Errno::PERM) => "an outer seccomp filter refuses keyrings; --no-new-keyring goes without one",
         ("sched_setattr", Errno::PERM) => {
             "a real-time policy takes CAP_SYS_NICE, and on cgroup v1 with CONFIG_RT_GROUP_SCHED linux.resources.cpu.realtimeRuntime"
         }

@@ -6,6 +6,10 @@
 #[path = "sys/alloc.rs"]
 mod alloc;
 mod cli;
+#[cfg(all(not(test), target_arch = "x86_64"))]
+#[allow(unsafe_code)]
+#[path = "sys/door.rs"]
+mod door;
 #[cfg(not(test))]
 #[allow(unsafe_code)]
 #[path = "sys/entry.rs"]

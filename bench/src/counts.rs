@@ -9,7 +9,7 @@ use crate::bundle::{Bundle, Kit};
 use crate::cases::Shape;
 use crate::contender::{Contender, Verb, reap_strays, wait_for};
 use crate::results::{Failure, Results};
-use crate::trace::{self, Cost, Mode};
+use crate::trace::{self, Cost, Mode, Reached};
 
 /// The counts of one call of one contender, each the smallest of a few tries.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +100,8 @@ fn one_round(
     all: &mut Vec<Counts>,
 ) -> Result<(), String> {
     let mut count = |verb: Verb, bundle: &Bundle| -> Result<(), String> {
-        let cost = traced(contender, verb, bundle, mode).map_err(|error| format!("{verb:?}: {error}"))?;
+        let cost = trace::count(&mut traced(contender, verb, bundle), mode, None)
+            .map_err(|error| format!("{verb:?}: {error}"))?;
         keep_smallest(all, contender, verb, cost);
         Ok(())
     };
@@ -119,14 +120,38 @@ fn one_round(
     Ok(())
 }
 
+/// The code of a runtime that each of its verbs reaches. exec twice: its first call in a container does more than
+/// those that follow.
+pub fn reach(contender: &Contender, kit: &Kit) -> Result<Vec<Vec<u64>>, String> {
+    let shape = Shape { seccomp: true, ..Shape::default() };
+    let ends = kit.bundle("ends", shape, "/exit")?;
+    let waits = kit.bundle("waits", shape, "/wait")?;
+    let step = |verb: Verb, bundle: &Bundle| {
+        let program = &contender.program;
+        let mut reached = Reached::of(program).map_err(|error| format!("{}: {error}", program.display()))?;
+        trace::count(&mut traced(contender, verb, bundle), Mode::Instructions, Some(&mut reached))
+            .map_err(|error| format!("{verb:?}: {error}"))?;
+        Ok::<_, String>(reached.places)
+    };
+    let mut all = Vec::new();
+    for verb in [Verb::Create, Verb::Start, Verb::Exec, Verb::Exec, Verb::State, Verb::Kill] {
+        all.push(step(verb, &waits)?);
+    }
+    wait_for(contender.created_pid(&waits)?)?;
+    all.push(step(Verb::Delete, &waits)?);
+    all.push(step(Verb::Run, &ends)?);
+    reap_strays();
+    Ok(all)
+}
+
 /// `call`'s command, but run by a copy of this program that stops for its tracer first.
-fn traced(contender: &Contender, verb: Verb, bundle: &Bundle, mode: Mode) -> Result<Cost, String> {
+fn traced(contender: &Contender, verb: Verb, bundle: &Bundle) -> Command {
     let plain = contender.command(verb, bundle);
     let mut command = Command::new("/proc/self/exe");
     command.arg("--traced").arg(plain.get_program()).args(plain.get_args());
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    trace::count(&mut command, mode)
+    command
 }
 
 fn keep_smallest(all: &mut Vec<Counts>, contender: &Contender, verb: Verb, cost: Cost) {

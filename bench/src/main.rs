@@ -18,11 +18,11 @@ mod markdown;
 mod measure;
 mod memory;
 mod options;
+mod order;
 mod results;
 mod stage;
 mod statistics;
 mod svg;
-
 mod table;
 mod trace;
 

@@ -9,6 +9,7 @@ pub const USAGE: &str =
          [--no-floor] [--no-counts] [--json FILE] [--svg DIR] [--markdown FILE] [--compare OLD.json]
        xebec-bench --gate LIMITS.json --runtime [NAME=]PATH   (counts against limits; --write sets them)
        xebec-bench --read FILE.json [--svg DIR] [--markdown FILE] [--compare OLD.json]
+       xebec-bench --order FILE.ld --runtime PATH   (its functions in the order reached; PATH with symbols, in minutes)
        xebec-bench --list
 The first runtime is the one that ratios compare with.";
 
@@ -29,6 +30,7 @@ pub struct Options {
     pub compare: Option<PathBuf>,
     pub gate: Option<PathBuf>,
     pub write: bool,
+    pub order: Option<PathBuf>,
     pub read: Option<PathBuf>,
     pub list: bool,
 }
@@ -76,6 +78,8 @@ fn set(options: &mut Options, flag: &str, value: String) -> Result<(), String> {
         "--markdown" => options.markdown = path(),
         "--compare" => options.compare = path(),
         "--gate" => options.gate = path(),
+        // Written from inside the sandbox.
+        "--order" => options.order = Some(std::path::absolute(&value).map_err(|error| format!("{value}: {error}"))?),
         "--read" => options.read = path(),
         _ => return Err(format!("{flag}: unknown\n{USAGE}")),
     }

@@ -19,7 +19,7 @@ use crate::contender::{Contender, FLOOR};
 use crate::measure::{self, Limits};
 use crate::options::Options;
 use crate::results::{Failure, Results};
-use crate::{alike, cases, compare, counts, gate, machine, markdown, memory, svg, table};
+use crate::{alike, cases, compare, counts, gate, machine, markdown, memory, order, svg, table};
 
 /// The stage of this copy, and the directory that the stages share.
 const STAGE: &str = "XEBEC_BENCH_STAGE";
@@ -62,6 +62,9 @@ fn front(options: &Options, outer: Command) -> Result<ExitCode, String> {
     };
     if let Some(limits) = &options.gate {
         return gate::judge(&results, limits, options.write);
+    }
+    if options.order.is_some() {
+        return Ok(ExitCode::SUCCESS);
     }
     table::print(&results);
     if let Some(path) = &options.json {
@@ -143,8 +146,28 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
     };
     let contender = FLOOR.to_string();
     results.failures.extend(unlike.map(|message| Failure { case: "alike".into(), contender, message }));
+    if let Some(path) = &options.order {
+        let first = contenders.iter().find(|one| !one.is_floor).ok_or("no runtime to order")?;
+        order::write(first, &kit, path)?;
+    } else {
+        fill(&mut results, &contenders, &kit, options, work, bpffs)?;
+    }
+    umount2(&kit.netns, MntFlags::MNT_DETACH).map_err(|errno| format!("{}: {errno}", kit.netns.display()))?;
+    results.write(&work.join("results.json"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counts and measures.
+fn fill(
+    results: &mut Results,
+    contenders: &[Contender],
+    kit: &Kit,
+    options: &Options,
+    work: &Path,
+    bpffs: bool,
+) -> Result<(), String> {
     if options.gate.is_some() || options.counts {
-        counts::count_all(&contenders, &kit, options.gate.is_some(), &mut results)?;
+        counts::count_all(contenders, kit, options.gate.is_some(), results)?;
     }
     if options.gate.is_none() {
         let pinned = pin();
@@ -153,18 +176,16 @@ fn body(options: &Options, work: &Path) -> Result<ExitCode, String> {
         let limits = Limits { rounds: options.rounds, seconds: options.seconds };
         if memory::is_selected(&options.cases) {
             eprintln!("{}", memory::CASE);
-            memory::measure(&contenders, &kit, &mut results);
+            memory::measure(contenders, kit, results);
         }
         for case in cases::selected(&options.cases) {
             eprintln!("{}", case.name);
             let contenders =
-                if case.readonly_binary { on_readonly_mounts(&contenders, work)? } else { contenders.clone() };
-            measure::measure(&case, &contenders, &kit, &limits, &mut results)?;
+                if case.readonly_binary { on_readonly_mounts(contenders, work)? } else { contenders.to_vec() };
+            measure::measure(&case, &contenders, kit, &limits, results)?;
         }
     }
-    umount2(&kit.netns, MntFlags::MNT_DETACH).map_err(|errno| format!("{}: {errno}", kit.netns.display()))?;
-    results.write(&work.join("results.json"))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn contenders(options: &Options, work: &Path) -> Result<Vec<Contender>, String> {

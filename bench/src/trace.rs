@@ -1,9 +1,11 @@
 //! Follows a process and all its children by ptrace(2) and counts what they ask of the kernel, or their
 //! instructions. What lives on when the traced process has ended (the container of `create`) is let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
@@ -34,6 +36,37 @@ pub enum Mode {
     Instructions,
 }
 
+/// Which code of one program was reached, as distances from the program's first byte in memory.
+#[derive(Debug)]
+pub struct Reached {
+    program: (u64, u64),
+    seen: HashSet<u64>,
+    /// In the order of the first time.
+    pub places: Vec<u64>,
+}
+
+impl Reached {
+    /// Of this file, whichever mount it is run from.
+    pub fn of(program: &Path) -> std::io::Result<Reached> {
+        let program = fs::metadata(program).map(|meta| (meta.dev(), meta.ino()))?;
+        Ok(Reached { program, seen: HashSet::new(), places: Vec::new() })
+    }
+
+    /// Where the process has the program, if that is what it runs.
+    fn base(&self, pid: Pid) -> Option<u64> {
+        let meta = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        let first = maps.split('-').next().and_then(|text| u64::from_str_radix(text, 16).ok())?;
+        ((meta.dev(), meta.ino()) == self.program).then_some(first)
+    }
+
+    fn note(&mut self, place: u64) {
+        if self.seen.insert(place) {
+            self.places.push(place);
+        }
+    }
+}
+
 /// The stage that stops and then becomes the traced program: `PROGRAM [ARG]…`.
 pub fn become_traced(words: &[String]) -> Result<ExitCode, String> {
     let (program, rest) = words.split_first().ok_or("--traced is for bench's own use")?;
@@ -46,10 +79,13 @@ pub fn become_traced(words: &[String]) -> Result<ExitCode, String> {
 struct Tracee {
     in_call: bool,
     faults_before: u64,
+    /// Where the program lies whose code is noted.
+    base: Option<u64>,
 }
 
-struct Tracer {
+struct Tracer<'a> {
     mode: Mode,
+    reached: Option<&'a mut Reached>,
     main: Pid,
     tracees: BTreeMap<Pid, Tracee>,
     /// Counting begins with the exec of the traced program.
@@ -57,8 +93,8 @@ struct Tracer {
     cost: Cost,
 }
 
-/// Runs the command of [`become_traced`] to its end; it must succeed.
-pub fn count(command: &mut Command, mode: Mode) -> Result<Cost, String> {
+/// Runs the command of [`become_traced`] to its end; it must succeed. Stepping, notes the code in `reached`.
+pub fn count(command: &mut Command, mode: Mode, reached: Option<&mut Reached>) -> Result<Cost, String> {
     let failed = |what: &str, errno: Errno| format!("{what}: {errno}");
     let child = command.spawn().map_err(|error| format!("cannot start: {error}"))?;
     let main = Pid::from_raw(child.id() as i32);
@@ -72,6 +108,7 @@ pub fn count(command: &mut Command, mode: Mode) -> Result<Cost, String> {
     kill(main, Signal::SIGCONT).map_err(|errno| failed("kill", errno))?;
     let mut tracer = Tracer {
         mode,
+        reached,
         main,
         tracees: BTreeMap::from([(main, Tracee::default())]),
         counting: false,
@@ -81,7 +118,7 @@ pub fn count(command: &mut Command, mode: Mode) -> Result<Cost, String> {
     if status == 0 { Ok(tracer.cost) } else { Err(format!("exit status {status}")) }
 }
 
-impl Tracer {
+impl Tracer<'_> {
     /// Until the main process has ended: its exit status.
     fn follow(&mut self) -> Result<i32, Errno> {
         loop {
@@ -105,6 +142,7 @@ impl Tracer {
                 // One instruction more, or one whole system call.
                 WaitStatus::Stopped(pid, Signal::SIGTRAP) => {
                     self.cost.instructions += u64::from(self.counting);
+                    self.note(pid)?;
                     self.go_on(pid, None)?;
                 }
                 WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal))?,
@@ -128,8 +166,9 @@ impl Tracer {
         match event {
             PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK | PTRACE_EVENT_CLONE => {
                 self.cost.clones += u64::from(self.counting);
+                let base = self.tracees.get(&pid).and_then(|tracee| tracee.base);
                 // The new one may have been seen already.
-                self.tracees.entry(Pid::from_raw(ptrace::getevent(pid)? as i32)).or_default();
+                self.tracees.entry(Pid::from_raw(ptrace::getevent(pid)? as i32)).or_default().base = base;
             }
             PTRACE_EVENT_EXEC if !self.counting => {
                 // The traced program's own start: what came before was ours.
@@ -138,8 +177,12 @@ impl Tracer {
                 let tracee = self.tracees.entry(pid).or_default();
                 (tracee.in_call, tracee.faults_before) = (true, faults);
                 self.cost.execs = 1;
+                self.find_program(pid);
             }
-            PTRACE_EVENT_EXEC => self.cost.execs += 1,
+            PTRACE_EVENT_EXEC => {
+                self.cost.execs += 1;
+                self.find_program(pid);
+            }
             PTRACE_EVENT_EXIT => self.leave(pid),
             PTRACE_EVENT_STOP => {
                 // A child's first stop; or a stopping signal, which the group's end will lift.
@@ -151,6 +194,22 @@ impl Tracer {
             _ => {}
         }
         self.go_on(pid, None)
+    }
+
+    fn find_program(&mut self, pid: Pid) {
+        let base = self.reached.as_ref().and_then(|reached| reached.base(pid));
+        self.tracees.entry(pid).or_default().base = base;
+    }
+
+    fn note(&mut self, pid: Pid) -> Result<(), Errno> {
+        let Some(reached) = &mut self.reached else { return Ok(()) };
+        if let Some(base) = self.tracees.get(&pid).and_then(|tracee| tracee.base) {
+            match instruction_pointer(pid) {
+                Err(Errno::ESRCH) => {}
+                place => reached.note(place?.wrapping_sub(base)),
+            }
+        }
+        Ok(())
     }
 
     /// Entry and exit of a system call come in turn.
@@ -214,6 +273,16 @@ const WRITES: [i64; 10] = [64, 68, 66, 70, 206, 211, 287, 71, 285, 76];
 fn registers(pid: Pid) -> Result<(i64, i64), Errno> {
     let registers = ptrace::getregs(pid)?;
     Ok((registers.orig_rax as i64, registers.rax as i64))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instruction_pointer(pid: Pid) -> Result<u64, Errno> {
+    ptrace::getregs(pid).map(|registers| registers.rip)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instruction_pointer(pid: Pid) -> Result<u64, Errno> {
+    ptrace::getregset::<ptrace::regset::NT_PRSTATUS>(pid).map(|registers| registers.pc)
 }
 
 /// The same where the calling convention has the number in x8 (aarch64).

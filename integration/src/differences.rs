@@ -33,6 +33,8 @@ pub const DIFFERENCES: &[Difference] = &[
             "devices.a_device_outside_dev_is_made_with_its_directories",
             "devices.major_and_minor_above_255_work",
             "schema.spec_example_runs_without_what_this_host_lacks",
+            "resources.a_throttled_device_reads_slowly",
+            "resources.a_disk_that_is_*",
             "systemd.a_daemon_reload_changes_no_access_to_devices",
             "systemd.a_daemon_reload_keeps_a_device_that_the_host_has_no_node_of",
         ],
@@ -153,13 +155,13 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         modes: &[Mode::User],
-        why: "A container that waits for its start is undumpable, and its namespaces in /proc are closed to other processes of the user.",
-        tests: &["hooks.create_runtime_can_configure_the_network_namespace"],
-    },
-    Difference {
-        modes: &[Mode::User],
         why: "A controller that was not delegated cannot be switched on later.",
-        tests: &["update.a_huge_page_limit_is_changed"],
+        tests: &[
+            "update.a_huge_page_limit_is_changed",
+            "resources.huge_pages_*",
+            "resources.reservations_are_limited_too",
+            "systemd.what_systemd_has_no_property_for_is_written_to_the_cgroup",
+        ],
     },
 ];
 

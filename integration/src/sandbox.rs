@@ -129,11 +129,11 @@ fn pass_streams_on() -> io::Result<()> {
 /// PID 1 of the sandbox: mounts, starts the body, reaps whatever is orphaned meanwhile.
 fn init(order: &Order) -> io::Result<u8> {
     begin_init(order.view)?;
-    if systemd::is_wanted(order) {
-        match systemd::boot(order)? {}
-    }
     if order.mode == Mode::User {
         make_user(&order.runtime)?;
+    }
+    if systemd::is_wanted(order) {
+        match systemd::boot(order)? {}
     }
     serve(order.command("body"))
 }

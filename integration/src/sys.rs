@@ -1,8 +1,11 @@
 //! The suite's only unsafe code.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use nix::libc::{seccomp_notif, seccomp_notif_resp};
+use nix::errno::Errno;
+use nix::libc::{self, seccomp_notif, seccomp_notif_resp, sock_filter, sock_fprog};
 
 /// Takes ownership of a descriptor that recvmsg(2) delivered as SCM_RIGHTS.
 /// Call it once for each received number.
@@ -40,10 +43,38 @@ pub fn notification_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     unsafe { ioctl::id_valid(listener.as_raw_fd(), &id) }.is_ok()
 }
 
+/// Takes a capability from every program executed from here on (PR_CAPBSET_DROP, capabilities(7)).
+pub fn drop_from_bounding_set(capability: u32) -> nix::Result<()> {
+    // SAFETY: numbers alone.
+    let done = unsafe { nix::libc::prctl(nix::libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    nix::errno::Errno::result(done).map(drop)
+}
+
 /// Keeps what the caller left open beyond stderr from every program started from here (close_range(2)):
 /// a test counts descriptors, and its own are all that it may find.
 pub fn keep_inherited_descriptors() -> nix::Result<()> {
     // SAFETY: numbers alone; no descriptor is closed, so none that somebody owns becomes invalid.
-    let done = unsafe { nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC as i32) };
-    nix::errno::Errno::result(done).map(drop)
+    let done = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    Errno::result(done).map(drop)
+}
+
+/// Makes one system call answer `errno` in the command and in all that it starts, by a seccomp filter as a
+/// container engine's or systemd's would be. For root, who needs no no_new_privs for it; looks at no architecture.
+pub fn deny_call(command: &mut Command, call: u32, errno: Errno) {
+    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let filter = [
+        // The call's number is the first word of struct seccomp_data.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        // SAFETY: the program is as long as it says and outlives the call, which copies it.
+        let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        Ok(Errno::result(result).map(drop)?)
+    };
+    // SAFETY: between fork and execve it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(install) };
 }

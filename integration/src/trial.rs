@@ -79,11 +79,6 @@ pub fn perform(order: &Order) -> ExitCode {
 impl Trial {
     fn new(order: &Order) -> Outcome<Trial> {
         if systemd::is_wanted(order) {
-            if order.mode == Mode::User {
-                return Err(Stop::Skip(
-                    "the systemd booted here is root's; an ordinary user has a manager of the own".into(),
-                ));
-            }
             systemd::settle()?;
         }
         let home = Path::new(HOME);
@@ -98,8 +93,13 @@ impl Trial {
         };
         if order.view == View::V2 {
             fs::create_dir(format!("/sys/fs/cgroup{cgroup_base}"))?;
-            if user {
-                delegate(&Path::new("/sys/fs/cgroup").join(&cgroup_base[1..]))?;
+            match (user, systemd::is_wanted(order)) {
+                (true, true) => delegate(Path::new(&format!("/sys/fs/cgroup{}", systemd::manager_cgroup(order.mode))))?,
+                (true, false) => {
+                    hand_down_controllers()?;
+                    delegate(Path::new(&format!("/sys/fs/cgroup{cgroup_base}")))?;
+                }
+                (false, _) => {}
             }
         }
         order.mode.hand_over(home)?;
@@ -126,7 +126,11 @@ impl Trial {
 
     /// linux.cgroupsPath of a container, in the words of the driver.
     fn cgroups_path(&self, id: &str) -> String {
-        if self.systemd { format!("system.slice:xbt:{id}") } else { format!("{}/{id}", self.cgroup_base) }
+        match (self.systemd, self.mode) {
+            (true, Mode::User) => format!("user.slice:xbt:{id}"),
+            (true, _) => format!("system.slice:xbt:{id}"),
+            (false, _) => format!("{}/{id}", self.cgroup_base),
+        }
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -482,6 +486,15 @@ impl Trial {
         let left = baseline.compare(&self.root, &self.ids);
         if left.is_empty() { Ok(()) } else { fail(format!("left behind: {}", left.join("; "))) }
     }
+}
+
+/// Switches on what systemd can delegate, as far as the host has it.
+fn hand_down_controllers() -> Outcome {
+    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
+    for controller in list.split_whitespace().filter(|name| ["cpu", "cpuset", "io", "memory", "pids"].contains(name)) {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{controller}"))?;
+    }
+    Ok(())
 }
 
 /// Gives a cgroup to the user as systemd does (cgroups(7), "Cgroup delegation: transferring ownership"), and

@@ -17,8 +17,8 @@ case ${1-} in
 6.12) newest=linux-image-6.12-cloud-amd64 ;;
 *) echo "kernel.sh: a kernel is 6.1 or 6.12, not ${1-}" >&2; exit 2 ;;
 esac
-# Some are built into one kernel and modules of another. bfq makes io.bfq.weight, zram swap.
-wanted='virtio_pci virtio_blk virtio_console erofs overlay loop veth bfq zram'
+# Some are built into one kernel and modules of another. bfq makes io.bfq.weight, zram swap, by lzo-rle on 6.1.
+wanted='virtio_pci virtio_blk virtio_console erofs overlay loop veth bfq zram lzo-rle'
 
 package_of() { apt-cache depends "$newest" 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }'; }
 package=$(package_of)

@@ -2,11 +2,12 @@
 # Runs conformance tests in VMs under qemu's own emulation: pure cgroup v2 with every
 # controller, on Debian 12's two kernels. One boot a kernel; closes with totals.
 #
-#     run.sh [--kernel 6.1|6.12]... [--runtime PROGRAM]... [--all | --filter TEXT...]
+#     run.sh [--kernel 6.1|6.12]... [--runtime PROGRAM [--userns|--as-user]]... [--all | --filter TEXT...]
 #            [--systemd] [--limit SECONDS] [--verbose] [--command LINE | --shell]
 #
 # --kernel   both, if not given          --all      the whole suite, not what `make test` runs
 # --runtime  target/dist/xebec           --filter   tests whose names contain TEXT
+# --userns, --as-user  how the runtime before it is called; without any, root and, in part, a user call xebec
 # --systemd  a small Debian with systemd as PID 1, instead of busybox
 # --limit    of one VM, in seconds       --verbose  every line that the VM wrote
 # --command  this instead of tests       --shell    a shell on the VM's console
@@ -20,16 +21,23 @@ kept=$repository/target/vm
 usage() { awk 'NR > 1 && /^#/ { sub(/^# ?/, ""); print; next } NR > 1 { exit }' "$0" >&2; exit 2; }
 
 # What each kernel is asked in `make test`: the groups that need controllers, and of the
-# others a few that lean on the kernel's version.
-sample='cgroups. resources. update. events. devices.'
+# others a few that lean on the kernel's version. Of an ordinary user those where the cgroups are delegated.
+sample='cgroups. cgroup_refusals. resources. update. events. devices. systemd.'
+sample_of_user='cgroup_refusals. resources. rootless. systemd.'
 
-kernels= runtimes= filters= limit=1200 verbose= command= shell= systemd=
+kernels= runtimes= programs= filters= limit=1200 verbose= command= shell= systemd=
 while [ $# -gt 0 ]; do
     case $1 in
     --kernel) kernels="$kernels ${2?}"; shift ;;
-    --runtime) runtimes="$runtimes $(readlink -f "$(command -v "${2?}")")"; shift ;;
-    --filter) filters="$filters ${2?}"; shift ;;
-    --all) filters=. ;;
+    --runtime)
+        program=$(readlink -f "$(command -v "${2?}")")
+        runtimes="$runtimes --runtime $(basename "$program")"
+        case " $programs " in *" $program "*) ;; *) programs="$programs $program" ;; esac
+        shift
+        ;;
+    --userns | --as-user) runtimes="$runtimes $1" ;;
+    --filter) filters="$filters --filter ${2?}"; shift ;;
+    --all) filters='--filter .' ;;
     --limit) limit=${2?}; shift ;;
     --command) command=${2?}; shift ;;
     --systemd) systemd=1 ;;
@@ -40,8 +48,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 kernels=${kernels:-6.12 6.1}
-runtimes=${runtimes:-$repository/target/dist/xebec}
-filters=${filters:-$sample}
+programs=${programs:-$repository/target/dist/xebec}
 runner=$repository/target/debug/xebec-integration
 
 work=$(mktemp -d)
@@ -60,12 +67,20 @@ make_initramfs() { # KERNEL_DIRECTORY
     (cd "$work/initramfs" && find . | cpio --quiet -o -H newc) >"$work/initramfs.cpio"
 }
 
+# What tests call by its path: a service manager and a bus of their own, and what maps ids for a user.
+called='/lib/systemd/systemd /lib/systemd/systemd-shutdown /usr/bin/systemctl /usr/bin/dbus-daemon
+    /usr/share/dbus-1/system.conf /usr/share/dbus-1/session.conf /usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf
+    /usr/bin/newuidmap /usr/bin/newgidmap /usr/sbin/ip'
+
 make_image() {
     # shellcheck disable=SC2086
-    sh "$here/image.sh" "$work/image" "$(command -v ip)" "$runner" $runtimes
+    sh "$here/image.sh" "$work/image" "$runner" $programs -- $called
     image=$work/image.erofs
     mkfs.erofs --quiet --all-root "$image" "$work/image" >/dev/null
 }
+
+only() { printf ' --filter %s' "$@"; }
+tests() { echo "xebec-integration --jobs 2 --time-scale 4 --progress $1 $2 || failed=1"; }
 
 # /vm of the VM: what to run, and what runs it.
 make_vm_directory() {
@@ -75,7 +90,7 @@ make_vm_directory() {
         # The programs that this image lacks; its own libraries are the host's.
         mkdir "$work/vm/bin"
         # shellcheck disable=SC2086
-        install -m 0755 "$runner" $runtimes "$work/vm/bin"
+        install -m 0755 "$runner" $programs "$work/vm/bin"
         echo /sbin/init
     else
         echo /vm/boot
@@ -85,12 +100,13 @@ make_vm_directory() {
         echo '#!/bin/busybox sh'
         if [ -n "$command" ]; then
             echo "$command"
+        elif [ -n "$runtimes$filters" ]; then
+            tests "${runtimes:---runtime xebec}" "${filters:-$(only $sample)}"
         else
-            printf 'exec xebec-integration --jobs 2 --time-scale 4 --progress'
-            for runtime in $runtimes; do printf ' --runtime %s' "$(basename "$runtime")"; done
-            for filter in $filters; do printf ' --filter %s' "$filter"; done
-            echo
+            tests '--runtime xebec' "$(only $sample)"
+            tests '--runtime xebec --as-user' "$(only $sample_of_user)"
         fi
+        echo 'exit $failed'
     } >"$work/vm/command"
     chmod 0755 "$work/vm/command"
 }
@@ -102,11 +118,12 @@ boot() { # KERNEL_DIRECTORY OUT CONSOLE
     else
         set -- "$1" "$2" "file:$3"
     fi
-    timeout --foreground -s KILL "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1G \
+    # qemu 7.2 loses flags when an interrupt meets cmpxchg16b, and the kernel dies of it, seldom.
+    timeout --foreground -s KILL "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 1G \
         -nodefaults -no-user-config -display none -no-reboot -serial "$3" \
         -device virtio-serial-pci -chardev "file,id=out,path=$2" -device virtserialport,chardev=out,name=out \
         -kernel "$1/vmlinuz" -initrd "$work/initramfs.cpio" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off systemd.unit=vm.target systemd.show_status=0 systemd.firstboot=off" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off psi=1 systemd.unit=vm.target systemd.show_status=0 systemd.firstboot=off" \
         -drive "file=$image,format=raw,if=virtio,readonly=on" \
         -drive "file=$work/scratch,format=raw,if=virtio"
 }

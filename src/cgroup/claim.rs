@@ -230,7 +230,7 @@ fn make_ancestors<'c>(root: &'c Dir, path: &CgroupPath, made: &mut Vec<(&'c Dir,
 }
 
 pub fn open(dir: &Dir, name: &str) -> Result<Dir> {
-    dir.open_below(name).map_err(|errno| Error::sys("cgroup", format!("open({:?})", dir.join(name)), errno))
+    dir.open_below(name).map_err(|errno| Error::sys("cgroup", format!("openat2({:?})", dir.join(name)), errno))
 }
 
 /// v1 cpusets are born empty and take no process until they have CPUs and memory

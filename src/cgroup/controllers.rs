@@ -54,7 +54,7 @@ fn switch_on(root: &Dir, path: &CgroupPath, controllers: &[&str], writes: &Write
             _ => {
                 below.push_str(if depth == 1 { "" } else { "/" });
                 below.push_str(&path.ancestors()[depth - 1]);
-                let failed = |errno| Error::sys("cgroup", format!("open({:?})", root.join(&below)), errno);
+                let failed = |errno| Error::sys("cgroup", format!("openat2({:?})", root.join(&below)), errno);
                 opened = root.open_below(&below).map_err(failed)?;
                 &opened
             }

@@ -66,14 +66,16 @@ fn hand_down(dir: &Dir) -> Result<()> {
         .map_err(|errno| failed(format!("read({:?})", dir.join("cgroup.controllers")), errno))?;
     for controller in list.split_ascii_whitespace() {
         let value = format!("+{controller}");
-        match dir.write("cgroup.subtree_control", &value) {
-            // cpu refuses while there are realtime processes in the way (EINVAL), and a
-            // container asked for a place of its own, not for each controller in it.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => {
-                return Err(failed(format!("write({:?}, {value:?})", dir.join("cgroup.subtree_control")), errno));
+        dir.write("cgroup.subtree_control", &value).map_err(|errno| {
+            let error = failed(format!("write({:?}, {value:?})", dir.join("cgroup.subtree_control")), errno);
+            match errno {
+                // Kernels with CONFIG_RT_GROUP_SCHED.
+                Errno::INVAL => {
+                    error.hint("a process with real-time scheduling keeps the cpu controller from the cgroups below")
+                }
+                _ => error,
             }
-        }
+        })?;
     }
     Ok(())
 }

@@ -12,24 +12,19 @@ use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::record::Record;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const EVENTS: &str = "cgroup.events";
 /// How long a task in the kernel may keep a freeze from being complete.
 const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(50);
 
 impl Record {
     /// Freezes every process, and returns once all are frozen. If that takes more
     /// than ten seconds the cgroup is thawed again and the call fails.
     pub fn freeze(&self) -> Result<()> {
         if let Some(path) = &self.v2 {
-            let dir = open(path)?;
-            set(&dir, "cgroup.freeze", "1")?;
-            if wait_event(&dir, "frozen 1", Instant::now() + PATIENCE)? {
-                return Ok(());
-            }
-            set(&dir, "cgroup.freeze", "0")?;
-            return Err(Error::sys("cgroup", format!("poll({:?}, \"frozen 1\")", dir.join(EVENTS)), Errno::TIMEDOUT));
+            return freeze_v2(&open(path)?);
         }
         let dir = open(self.freezer()?)?;
         let deadline = Instant::now() + PATIENCE;
@@ -95,6 +90,26 @@ fn set(dir: &Dir, file: &str, value: &str) -> Result<()> {
 fn state(dir: &Dir) -> Result<String> {
     let failed = |errno| Error::sys("cgroup", format!("read({:?})", dir.join("freezer.state")), errno);
     Ok(dir.read("freezer.state").map_err(failed)?.trim().to_owned())
+}
+
+/// Nothing tells a waiter that somebody thaws or removes the cgroup before all is frozen: it looks from time to time.
+fn freeze_v2(dir: &Dir) -> Result<()> {
+    set(dir, "cgroup.freeze", "1")?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let frozen = wait_event(dir, "frozen 1", Instant::now() + GLANCE)?;
+        let failed = |errno| Error::sys("cgroup", format!("read({:?})", dir.join("cgroup.freeze")), errno);
+        if dir.read("cgroup.freeze").map_err(failed)?.trim() != "1" {
+            return Err(Error::new(Kind::WrongState, "cgroup", "was thawed by another command meanwhile"));
+        }
+        if frozen {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            set(dir, "cgroup.freeze", "0")?;
+            return Err(Error::sys("cgroup", format!("poll({:?}, \"frozen 1\")", dir.join(EVENTS)), Errno::TIMEDOUT));
+        }
+    }
 }
 
 /// Waits until cgroup.events holds `line`; `Ok(false)` if it does not by `deadline`.

@@ -85,7 +85,7 @@ fn trusted_pins() -> Option<&'static str> {
 /// Loads the program. Kernels before 5.11 count it against RLIMIT_MEMLOCK and say
 /// EPERM; only then is the limit lifted, for the time of the call.
 fn load(program: &[Insn]) -> Result<OwnedFd, Errno> {
-    let errno = match bpf::prog_load_cgroup_device(program) {
+    let errno = match load_undisturbed(program) {
         Err(errno @ (Errno::PERM | Errno::NOMEM)) => errno,
         other => return other,
     };
@@ -93,8 +93,20 @@ fn load(program: &[Insn]) -> Result<OwnedFd, Errno> {
     if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
         return Err(errno);
     }
-    let again = bpf::prog_load_cgroup_device(program);
+    let again = load_undisturbed(program);
     // The container must not inherit the lifted limit.
     setrlimit(Resource::Memlock, before)?;
     again
+}
+
+/// The verifier gives up with EAGAIN when a signal waits, such as that of a child which has just failed.
+fn load_undisturbed(program: &[Insn]) -> Result<OwnedFd, Errno> {
+    let mut loaded = bpf::prog_load_cgroup_device(program);
+    for _ in 0..30 {
+        match loaded {
+            Err(Errno::AGAIN) => loaded = bpf::prog_load_cgroup_device(program),
+            other => return other,
+        }
+    }
+    loaded
 }

@@ -196,7 +196,7 @@ pub fn procs_below(dir: &Dir) -> Result<Vec<u32>> {
                 ahead.extend(below(&here, &path)?);
             }
             Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed("open", &path, errno)),
+            Err(errno) => return Err(failed("openat2", &path, errno)),
         }
     }
     Ok(pids)
@@ -285,7 +285,7 @@ fn remove_deepest(top: &Dir, deadline: Instant) -> Result<bool> {
                 Ok(dir) => at = Some(dir),
                 // Removed meanwhile: what else is there?
                 Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(failed("open", here.join(&next), errno)),
+                Err(errno) => return Err(failed("openat2", here.join(&next), errno)),
             }
             names.push(next);
             continue;
@@ -293,7 +293,7 @@ fn remove_deepest(top: &Dir, deadline: Instant) -> Result<bool> {
         let Some(leaf) = names.pop() else { return Ok(progress) };
         let above = match names.is_empty() {
             true => None,
-            false => Some(here.above().map_err(|errno| failed("open", here.join(".."), errno))?),
+            false => Some(here.above().map_err(|errno| failed("openat2", here.join(".."), errno))?),
         };
         match above.as_ref().unwrap_or(top).rmdir(&leaf) {
             Ok(()) => progress = true,

@@ -70,8 +70,12 @@ pub struct Executed {
 pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Executed> {
     options.mark("find the container");
     let target = Target::find(&options.root, id, request.ignore_paused)?;
+    exec_in(&target, request, options).map_err(|error| target.explain(error))
+}
+
+fn exec_in(target: &Target, request: &Request, options: &Options) -> Result<Executed> {
     options.mark("config.json and request");
-    let mut prepared = prepare(&target)?;
+    let mut prepared = prepare(target)?;
     let filter = prepared.take_filter();
     let file = request.read_process()?;
     let mut config = prepared.config()?;
@@ -83,7 +87,7 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     let record = target.record()?;
     let place = record.cgroup.join_words(&request.cgroup)?;
     let entry = Entry {
-        id: id.as_str(),
+        id: target.container.id.as_str(),
         namespaces: namespaces.by_child,
         become_root: namespaces.user,
         joined_user_by_parent: namespaces.by_parent & libc::CLONE_NEWUSER as u64 != 0,
@@ -104,8 +108,8 @@ pub fn exec(id: &ContainerId, request: &Request, options: &Options) -> Result<Ex
     if let Some(score) = plan.oom_score_adj {
         settle::write_oom_score(std::process::id(), score)?;
     }
-    let started = Start { target: &target, plan: &plan, request, options, by_parent: namespaces.by_parent };
-    let (pid, status) = started.go(place).map_err(|error| target.explain(error))?;
+    let started = Start { target, plan: &plan, request, options, by_parent: namespaces.by_parent };
+    let (pid, status) = started.go(place)?;
     Ok(Executed { pid, status, warnings })
 }
 
@@ -282,7 +286,7 @@ impl Start<'_> {
                 Some(record) => match record.kind {
                     wire::Kind::Console => console = fd,
                     wire::Kind::Ready => ready = true,
-                    wire::Kind::Listener => self.hand_over(&record, child)?,
+                    wire::Kind::Listener => self.hand_over(fd, child, channel)?,
                     _ => return Err(failure::child_failure(self.plan, &record)),
                 },
                 None if bytes.is_empty() && ready => return Ok((console, ended)),
@@ -293,13 +297,13 @@ impl Start<'_> {
     }
 
     /// The listener of a seccomp filter that notifies, to its agent.
-    fn hand_over(&self, message: &wire::Record, child: &Child) -> Result<()> {
-        let Some(agent) = &self.plan.listener else {
-            return Err(Error::invalid("exec", "the child announced a listener that is not in the plan"));
+    fn hand_over(&self, listener: Option<OwnedFd>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
+        let (Some(agent), Some(listener)) = (&self.plan.listener, listener) else {
+            return Err(Error::invalid("exec", "the child sent a listener that is not in the plan"));
         };
         let record = self.target.record()?;
         let state = state_json(&record, Status::Running, Some(self.target.pid()));
-        listener::hand_over(agent, message, child.pid, child.pidfd.as_fd(), state)
+        listener::hand_over(agent, listener.as_fd(), child.pid, channel, state)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod copyup;
 mod devices;
+mod filter;
 pub mod hook;
 mod identity;
 pub(crate) mod inroot;
@@ -13,7 +14,6 @@ mod mounts;
 pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
@@ -72,11 +72,13 @@ pub struct Scene<'p> {
     pub stamps: Option<&'p Stamps>,
 }
 
-/// The two fifos between the child and `start`.
+/// The two fifos between the child and `start`, and the socket for a seccomp listener.
 #[derive(Debug)]
 pub struct Gate<'p> {
     pub start: BorrowedFd<'p>,
     pub report: BorrowedFd<'p>,
+    /// Bound, and listened on by the child.
+    pub listener: Option<BorrowedFd<'p>>,
 }
 
 impl Scene<'_> {
@@ -123,8 +125,8 @@ impl Trouble {
 
 /// The whole life of the child before the program; returns only to exit with this status.
 pub fn run(scene: &mut Scene<'_>) -> i32 {
-    if prepare(scene).is_err() {
-        return 1;
+    if let Err(fail) = prepare(scene) {
+        return report(scene, &Record::failed(wire::BEFORE_STEPS, 0, fail, &[]), false);
     }
     let plan = scene.plan;
     let mut started = false;
@@ -143,10 +145,10 @@ pub fn run(scene: &mut Scene<'_>) -> i32 {
 }
 
 /// Dies with the parent until the container is on record; keeps only the fds it needs.
-fn prepare(scene: &mut Scene<'_>) -> Result<(), Errno> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    process::close_all_but(&mut scene.keep)?;
-    process::reset_signals()?;
+fn prepare(scene: &mut Scene<'_>) -> Outcome {
+    set_parent_process_death_signal(Some(Signal::KILL)).during(Call::Prctl)?;
+    process::close_all_but(&mut scene.keep).during(Call::CloseRange)?;
+    process::reset_signals().during(Call::Sigaction)?;
     // What is made has exactly the mode that is asked for; `Umask` ends this.
     scene.umask = rustix::process::umask(Mode::empty());
     Ok(())
@@ -188,9 +190,11 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::NetDevices => wire::expect_byte(scene.channel, wire::EQUIPPED).during(Call::ParentGone),
         Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
         Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
-        Step::RuntimeHooks => {
-            wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
-            wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
+        Step::RuntimeHooks { dumpable: false } => await_hooks(scene),
+        Step::RuntimeHooks { dumpable: true } => {
+            set_dumpable_behavior(DumpableBehavior::Dumpable).during(Call::Prctl)?;
+            await_hooks(scene)?;
+            set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl)
         }
         Step::CreateContainerHook(n) => {
             rustix::process::umask(scene.umask);
@@ -202,7 +206,7 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         Step::Ready => become_ready(scene),
         Step::DropHandles => drop_handles(scene),
         Step::CloseFiles => close_files(scene),
-        Step::Seccomp => load_filter(scene),
+        Step::Seccomp => filter::load(scene),
         Step::Exec => execute(scene, trouble),
         _ if is_file_system_step(step) => perform_file_system(scene, step, trouble),
         _ => perform_process(scene, step, trouble),
@@ -343,6 +347,11 @@ fn bring_loopback_up() -> Outcome {
     settings::loopback_up(socket.as_fd()).during(Call::SiocSifflags)
 }
 
+fn await_hooks(scene: &Scene<'_>) -> Outcome {
+    wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
+    wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
+}
+
 fn run_hook(hook: Option<&Prepared>, trouble: &mut Trouble) -> Outcome {
     let Some(hook) = hook else { return Err(Errno::NOENT).during(Call::HookStatus) };
     match hook::run(hook, process::own_pid())? {
@@ -398,54 +407,6 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
         // certain order at execve, and `start` must not return before this end is gone.
         Some(gate) => process::close_one(process::number(gate.start)).during(Call::CloseRange),
         None => Ok(()),
-    }
-}
-
-/// Set from outside when somebody holds the seccomp listener.
-static LISTENER_TAKEN: AtomicU32 = AtomicU32::new(0);
-
-/// How often to look for it: a minute or so on most processors. Whoever starts us gives up earlier and
-/// ends us; this is for when it was killed itself.
-///
-/// Counted, because reading a clock may be a system call: without a clock source that the vDSO can read.
-const LISTENER_PATIENCE: u64 = 4_000_000_000;
-
-/// Loads the filter; from here on the container's profile judges our calls too, and execve is the only one.
-///
-/// A listener is fetched by whoever starts us (pidfd_getfd(2)), because a call of
-/// ours could already be one that waits for the agent. So it is announced before,
-/// and its taking is awaited without a system call.
-fn load_filter(scene: &Scene<'_>) -> Outcome {
-    let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
-    if filter.uses_notify {
-        let number = process::lowest_free_fd().during(Call::Dup)?;
-        let record = Record::listener(number, LISTENER_TAKEN.as_ptr() as usize);
-        match &scene.gate {
-            Some(gate) => rustix::io::write(gate.report, &record.to_bytes()).map(drop).during(Call::Write)?,
-            None => wire::send(scene.channel, &record).during(Call::ParentGone)?,
-        }
-    }
-    load(filter)?;
-    if !filter.uses_notify {
-        return Ok(());
-    }
-    for _ in 0..LISTENER_PATIENCE {
-        if LISTENER_TAKEN.load(Ordering::Acquire) != 0 {
-            return Ok(());
-        }
-        std::hint::spin_loop();
-    }
-    Err(Errno::TIMEDOUT).during(Call::Seccomp)
-}
-
-fn load(filter: &xebec_seccomp::Filter) -> Outcome {
-    match xebec_seccomp::load(filter) {
-        // The listener stays open under its number until execve closes it.
-        Ok(listener) => {
-            std::mem::forget(listener);
-            Ok(())
-        }
-        Err(errno) => Err(Errno::from_raw_os_error(errno.0)).during(Call::Seccomp),
     }
 }
 

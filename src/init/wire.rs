@@ -23,6 +23,11 @@ pub const HOOKED: u8 = b'h';
 pub const GO: u8 = b'g';
 /// Parent to child (and `start` through the fifo): run the program.
 pub const START: u8 = b's';
+/// Whoever starts the child to its helper: the agent has the listener.
+pub const TAKEN: u8 = b't';
+
+/// The number of a step, in a failure of what comes before the first one.
+pub const BEFORE_STEPS: usize = u16::MAX as usize;
 
 /// Bytes of a record on the wire.
 pub const RECORD_SIZE: usize = 256;
@@ -40,8 +45,7 @@ pub enum Kind {
     Ready = 3,
     /// The terminal's master side comes with this message.
     Console = 4,
-    /// The filter's listener is about to be fd number `index`; `detail` is the address of
-    /// the flag that the child waits for (see [`Record::listener`]).
+    /// The filter's listener comes with this message; in the fifo, it is about to come through the socket.
     Listener = 5,
 }
 
@@ -77,22 +81,6 @@ impl Record {
         record.detail_len = detail.len().min(record.detail.len());
         record.detail[..record.detail_len].copy_from_slice(&detail[..record.detail_len]);
         record
-    }
-
-    /// The announcement of a seccomp listener.
-    #[must_use]
-    pub fn listener(number: u32, flag: usize) -> Record {
-        let mut record = Record::note(Kind::Listener);
-        record.index = number as u16;
-        record.detail[..8].copy_from_slice(&(flag as u64).to_le_bytes());
-        record.detail_len = 8;
-        record
-    }
-
-    /// The address in such an announcement.
-    #[must_use]
-    pub fn flag_address(&self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.detail().try_into().ok()?))
     }
 
     /// What the kernel or a hook said about it.

@@ -187,7 +187,9 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
-        steps.push(Step::RuntimeHooks);
+        // Nobody but the hooks can see a process in namespaces that are all new.
+        let dumpable = namespaces.is_new("user") && namespaces.is_new("pid");
+        steps.push(Step::RuntimeHooks { dumpable });
     }
     steps.extend((0..hooks.create_container.len()).map(Step::CreateContainerHook));
     seal(&mut steps, config, request, namespaces)?;

@@ -10,6 +10,8 @@ use super::step::Credentials;
 
 /// SECCOMP_FILTER_FLAG_SPEC_ALLOW: runc's and crun's choice where a profile has no flags.
 const SPEC_ALLOW: u32 = 4;
+/// SECCOMP_FILTER_FLAG_TSYNC and _TSYNC_ESRCH.
+const TSYNC: u32 = 1 | 1 << 4;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Compiles the profile; names that no architecture knows are warnings, or with
@@ -18,7 +20,11 @@ pub fn plan_seccomp(config: &Config<'_>, warnings: &mut Vec<String>) -> Result<O
     let Some(profile) = &config.linux.seccomp else { return Ok(None) };
     let fail_unknown = config.annotations.get(&SECCOMP_FAIL_UNKNOWN.into()).is_some_and(|value| &**value == "1");
     let options = Options { absent_flags: SPEC_ALLOW, fail_unknown, ..Options::default() };
-    let filter = compile(profile, &options).map_err(|e| Error::invalid("linux.seccomp", e.to_string()))?;
+    let mut filter = compile(profile, &options).map_err(|e| Error::invalid("linux.seccomp", e.to_string()))?;
+    if filter.uses_notify {
+        // There is no other thread to take along but the helper that sends the listener, which has to stay out.
+        filter.flags &= !TSYNC;
+    }
     warnings.extend(filter.warnings.iter().map(|warning| format!("linux.seccomp{warning}")));
     Ok(Some(filter))
 }

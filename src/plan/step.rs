@@ -93,7 +93,11 @@ pub enum Step {
         value: CString,
     },
     /// Tells the parent that the mounts are there and waits while it runs the hooks of its side.
-    RuntimeHooks,
+    ///
+    /// `dumpable`: meanwhile /proc/PID/ns is open to hooks that run without privileges.
+    RuntimeHooks {
+        dumpable: bool,
+    },
     /// Runs `hooks.createContainer[n]`.
     CreateContainerHook(usize),
     /// Applies the `ro` of a tmpfs after its mount points are made.

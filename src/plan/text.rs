@@ -55,7 +55,7 @@ impl Step {
             Step::DevLink { path, .. } => format!("default link {}", text(path)),
             Step::Console { .. } => "process.terminal".into(),
             Step::Sysctl { name, .. } => format!("linux.sysctl {name}"),
-            Step::RuntimeHooks => "hooks".into(),
+            Step::RuntimeHooks { .. } => "hooks".into(),
             Step::CreateContainerHook(n) => hook(&plan.hooks.create_container, *n),
             Step::StartContainerHook(n) => hook(&plan.hooks.start_container, *n),
             Step::RootReadonly => "root.readonly".into(),
@@ -170,7 +170,8 @@ impl Step {
                 None => "terminal, bound on /dev/console, as stdio".into(),
             },
             Step::Sysctl { path, value, .. } => format!("write /proc/{} {}", text(path), text(value)),
-            Step::RuntimeHooks => "wait while the runtime's hooks run".into(),
+            Step::RuntimeHooks { dumpable: false } => "wait while the runtime's hooks run".into(),
+            Step::RuntimeHooks { dumpable: true } => "wait, dumpable, while the runtime's hooks run".into(),
             Step::CreateContainerHook(_) | Step::StartContainerHook(_) => format!("run {}", self.item(plan)),
             Step::LateReadonly { path, .. } => format!("mount_setattr {} ro", text(path)),
             Step::RootReadonly => "mount_setattr / ro".into(),
@@ -364,7 +365,7 @@ impl Plan {
             ));
         }
         for step in &self.steps {
-            if matches!(step, Step::RuntimeHooks) {
+            if matches!(step, Step::RuntimeHooks { .. }) {
                 for hook in &self.hooks.runtime {
                     lines.push(parent(&hook.item, format!("run {}", text(&hook.path))));
                 }

@@ -4,7 +4,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::AsFd;
 
 use crate::error::{Error, Kind};
-use crate::init::wire::Record;
+use crate::init::wire::{self, Record};
 use crate::plan::step::Step;
 use crate::plan::{HookStep, Plan};
 use crate::sys::Call;
@@ -14,6 +14,9 @@ use super::hooks;
 
 /// The error behind a record of the child.
 pub fn child_failure(plan: &Plan, record: &Record) -> Error {
+    if usize::from(record.step) == wire::BEFORE_STEPS {
+        return Error::sys(plan.verb, record.fail.call.name(), record.fail.errno);
+    }
     let Some(step) = plan.steps.get(usize::from(record.step)) else {
         return Error::new(Kind::System, plan.verb, "the child failed in a step that is not in the plan");
     };

@@ -72,7 +72,7 @@ pub struct Options {
     pub pidfd_socket: Option<PathBuf>,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
-    /// How many fds from 3 on the program gets.
+    /// How many fds from 3 on the program gets. Each must be open without FD_CLOEXEC, as one is that was inherited.
     pub preserve_fds: u32,
     /// How many of these are sockets that systemd listens on (sd_listen_fds(3)).
     pub listen_fds: u32,
@@ -285,13 +285,13 @@ fn build(
         notify::make_directory(container)?;
     }
     parts.options.mark("channel and fifos");
-    let fifos = if parts.opener == Opener::Fifo { Some(make_fifos(container)?) } else { None };
+    let gate = if parts.opener == Opener::Fifo { Some(make_gate(container, plan)?) } else { None };
     let (ours, theirs) = channel()?;
-    let scene = scene(parts, theirs.as_fd(), fifos.as_ref())?;
+    let scene = scene(parts, theirs.as_fd(), gate.as_ref())?;
     parts.options.mark("clone3");
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
     parts.options.mark("record the process");
-    drop((theirs, fifos));
+    drop((theirs, gate));
     settle::map_ids(plan, made, ours.as_fd())?;
     container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     parts.options.mark("id maps, limits, device filter");
@@ -341,8 +341,15 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|errno| Error::sys("create", "socketpair", errno))
 }
 
-/// The fifos of [`Gate`], both ends open so that no open ever blocks.
-fn make_fifos(container: &Container) -> Result<(OwnedFd, OwnedFd)> {
+/// What [`Gate`] borrows.
+pub(crate) struct GateFiles {
+    start: OwnedFd,
+    report: OwnedFd,
+    listener: Option<OwnedFd>,
+}
+
+/// The files of [`Gate`]; both ends of the fifos are open so that no open ever blocks.
+fn make_gate(container: &Container, plan: &Plan) -> Result<GateFiles> {
     let make = |name: &str| {
         let failed = |call: &str, errno| Error::sys(container.item(), format!("{call}({name:?})"), errno);
         mknodat(container.dir(), name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
@@ -350,15 +357,12 @@ fn make_fifos(container: &Container) -> Result<(OwnedFd, OwnedFd)> {
         openat(container.dir(), name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failed("openat", errno))
     };
-    Ok((make("start")?, make("report")?))
+    let listener = plan.listener.as_ref().map(|_| listener::open(container)).transpose()?;
+    Ok(GateFiles { start: make("start")?, report: make("report")?, listener })
 }
 
 /// Everything the child needs, made while allocation is still allowed.
-pub(crate) fn scene<'p>(
-    parts: &Parts<'p>,
-    channel: BorrowedFd<'p>,
-    fifos: Option<&'p (OwnedFd, OwnedFd)>,
-) -> Result<Scene<'p>> {
+pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option<&'p GateFiles>) -> Result<Scene<'p>> {
     let Parts { record, plan, tools, options, .. } = *parts;
     let number = |fd: &OwnedFd| process::number(fd.as_fd());
     let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
@@ -366,12 +370,17 @@ pub(crate) fn scene<'p>(
     keep.push(number(&tools.proc));
     keep.extend(tools.joins.iter().chain(&tools.trees).map(number));
     keep.extend(tools.console_socket.iter().map(number));
-    keep.extend(fifos.iter().flat_map(|(start, report)| [number(start), number(report)]));
+    let gate_files = |gate: &'p GateFiles| [Some(&gate.start), Some(&gate.report), gate.listener.as_ref()];
+    keep.extend(gate.into_iter().flat_map(gate_files).flatten().map(number));
     let prepare = |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &state_json(record, status, None));
     let mut env = plan.exec.env.clone();
     settle::add_socket_activation(&mut env, options)?;
     let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
-    let gate = fifos.map(|(start, report)| Gate { start: start.as_fd(), report: report.as_fd() });
+    let gate = gate.map(|gate| Gate {
+        start: gate.start.as_fd(),
+        report: gate.report.as_fd(),
+        listener: gate.listener.as_ref().map(AsFd::as_fd),
+    });
     Ok(Scene {
         plan,
         channel,
@@ -398,7 +407,7 @@ pub(crate) fn scene<'p>(
 }
 
 /// Sends one byte; when the child is gone, its own last word is the better error.
-fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
+pub(super) fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
     match wire::send_byte(channel, byte) {
         Ok(()) => Ok(()),
         Err(Errno::PIPE | Errno::CONNRESET) => loop {

@@ -32,7 +32,7 @@ fn explain_with(error: Error, kinds: &[&str], read: impl Fn(&str) -> Option<Stri
     let new_user = kinds.contains(&"user");
     match error.errno() {
         Some(Errno::PERM) if !new_user => error.hint(
-            "an ordinary user needs a user namespace: add {\"type\": \"user\"} to linux.namespaces, see xebec spec --rootless",
+            "without CAP_SYS_ADMIN a container needs a user namespace: add {\"type\": \"user\"} to linux.namespaces, see xebec spec --rootless",
         ),
         Some(Errno::PERM | Errno::NOSPC) if new_user => {
             let is_set = |(knob, value, _): &&(&str, &str, &str)| read(knob).is_some_and(|text| text.trim() == *value);

@@ -84,23 +84,23 @@ fn start(made: &Made, options: &Options) -> Result<Option<Notify>> {
     let channel = made.channel.as_fd();
     let host = options.notify_socket.as_deref();
     let notify = host.map(|host| Notify::open(&made.container, host)).transpose()?.flatten();
-    wire::send_byte(channel, wire::START).map_err(|errno| Error::sys("run", "send to the child", errno))?;
+    super::tell(channel, wire::START, &made.child, &made.plan)?;
     // Most containers have neither, and need no look at their record.
     let needs_record = made.plan.listener.is_some() || !made.plan.hooks.poststart.is_empty();
     let text = if needs_record { made.container.record_text()? } else { None };
     let record = Container::parse(&text);
     loop {
-        let (bytes, _) = settle::receive_with_fd(channel)?;
+        let (bytes, fd) = settle::receive_with_fd(channel)?;
         let message = wire::Record::from_bytes(&bytes);
-        match (message, &made.plan.listener, &record) {
+        match (message, fd, &made.plan.listener, &record) {
             (None, ..) if bytes.is_empty() => break,
             (Some(message), ..) if message.kind == Kind::Failed => {
                 return Err(failure::child_failure(&made.plan, &message));
             }
-            (Some(message), Some(agent), Some(record)) if message.kind == Kind::Listener => {
+            (Some(message), Some(fd), Some(agent), Some(record)) if message.kind == Kind::Listener => {
                 let pid = made.child.pid;
                 let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
-                listener::hand_over(agent, &message, pid, made.child.pidfd.as_fd(), state)?;
+                listener::hand_over(agent, fd.as_fd(), pid, channel, state)?;
             }
             _ => return Err(Error::invalid("run", "the child sent what is not a record")),
         }

@@ -27,7 +27,7 @@ use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
 use crate::sys::settings;
 
-use super::{Options, maps, refusal};
+use super::{Options, maps, refusal, tell};
 
 /// How long whoever listens on a socket may take to accept, and to read what we send.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
@@ -90,9 +90,10 @@ pub fn connect(option: &str, path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Every fd that the caller wants to pass on must be there.
+/// Every fd that the caller wants to pass on must be there, and be the caller's: a number that the caller left
+/// free may by now be a directory of the host that we have opened, and a way out of the container.
 pub fn check_preserved_fds(count: u32) -> Result<()> {
-    match (3..3 + count).find(|fd| !process::is_open(*fd)) {
+    match (3..3 + count).find(|fd| !process::is_inherited(*fd)) {
         None => Ok(()),
         Some(fd) => Err(Error::invalid(
             "--preserve-fds",
@@ -279,13 +280,12 @@ fn become_root() -> std::result::Result<(), Errno> {
 pub fn map_ids(plan: &Plan, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let Some(maps) = &plan.namespaces.maps else { return Ok(()) };
     maps::write_maps(child.pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
-    wire::send_byte(channel, wire::MAPPED).map_err(|errno| Error::sys("create", "send to the child", errno))
+    tell(channel, wire::MAPPED, child, plan)
 }
 
 /// What the parent does while the child builds its root: id maps, unit or cgroup v1, limits, device filter.
 pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: BorrowedFd<'_>) -> Result<()> {
     let pid = child.pid.as_raw_nonzero().get();
-    let gone = |errno| Error::sys("create", "send to the child", errno);
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid.unsigned_abs(), score)?;
     }
@@ -296,7 +296,7 @@ pub fn settle(plan: &Plan, cgroup: &mut Cgroup<'_>, child: &Child, channel: Borr
     cgroup.place(pid.unsigned_abs(), inside)?;
     // The plan decides: a rootless container may have been made without the cgroups it planned.
     if plan.steps.iter().any(|step| matches!(step, Step::CgroupNamespace { wait: true })) {
-        wire::send_byte(channel, wire::PLACED).map_err(gone)?;
+        tell(channel, wire::PLACED, child, plan)?;
     }
     Ok(())
 }

@@ -42,8 +42,12 @@ pub fn start_and_notify(root: &Path, id: &ContainerId, notify_socket: Option<&Pa
     let report = openat(container.dir(), "report", flags, Mode::empty())
         .map_err(|errno| Error::sys(container.item(), "openat(\"report\")", errno))?;
     let notify = notify_socket.map(|host| Notify::open(&container, host)).transpose()?.flatten();
-    retry_on_intr(|| rustix::io::write(&fifo, &[wire::START]))
-        .map_err(|errno| Error::sys(container.item(), "write(\"start\")", errno))?;
+    match retry_on_intr(|| rustix::io::write(&fifo, &[wire::START])) {
+        Ok(_) => {}
+        // Killed this moment.
+        Err(Errno::PIPE) => return Err(wrong_state(&container, "it is stopped")),
+        Err(errno) => return Err(Error::sys(container.item(), "write(\"start\")", errno)),
+    }
     drop(fifo);
     follow(&container, &record, init.pid, pidfd.as_fd(), report.as_fd())?;
     let pid = init.pid.as_raw_nonzero().get();
@@ -64,12 +68,16 @@ fn follow(
     report: BorrowedFd<'_>,
 ) -> Result<()> {
     let failed = |errno| Error::sys(container.item(), "read(\"report\")", errno);
-    while let Some(message) = answer(report).map_err(failed)? {
+    while let Some(message) = answer(report, pidfd).map_err(failed)? {
         let plan = plan_again(container, record)?;
         if let (wire::Kind::Listener, Some(agent)) = (message.kind, &plan.listener) {
             let state = state_json(record, Status::Created, Some(pid.as_raw_nonzero().get()));
-            listener::hand_over(agent, &message, pid, pidfd, state)
-                .map_err(|error| destroy_after(container, record, error))?;
+            let handed = listener::fetch(container).and_then(|(channel, listener)| match listener {
+                Some(listener) => listener::hand_over(agent, listener.as_fd(), pid, channel.as_fd(), state),
+                // It could not load its filter: the next message says why.
+                None => Ok(()),
+            });
+            handed.map_err(|error| destroy_after(container, record, error))?;
             continue;
         }
         let error = failure::child_failure(&plan, &message);
@@ -104,14 +112,19 @@ fn wrong_state(container: &Container, why: &str) -> Error {
 }
 
 /// The child's record, or `None` when its end of the fifo closed: execve succeeded.
-fn answer(report: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Errno> {
+///
+/// A child that was killed before we opened the fifo has never been its writer for us: there is no end of
+/// file to wake up for, and its pidfd tells.
+fn answer(report: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> std::result::Result<Option<ChildRecord>, Errno> {
     let mut bytes = [0u8; wire::RECORD_SIZE];
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(report, PollFlags::IN)];
+        let mut fds = [report, pidfd].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         retry_on_intr(|| poll(&mut fds, None))?;
+        let ended = !fds[1].revents().is_empty();
         match rustix::io::read(report, &mut bytes) {
             Ok(0) => return Ok(None),
             Ok(len) => return ChildRecord::from_bytes(&bytes[..len]).map(Some).ok_or(Errno::PROTO),
+            Err(Errno::AGAIN) if ended => return Ok(None),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

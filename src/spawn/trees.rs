@@ -87,6 +87,11 @@ fn map_ids(item: &str, source: &str, tree: BorrowedFd<'_>, map: &TreeMap) -> Res
 fn unsupported(tree: BorrowedFd<'_>, recursive: bool) -> String {
     let below = if recursive { ", or one mounted below it," } else { "" };
     match file_system(tree) {
+        Some(name) if name == "overlay" => {
+            format!(
+                "overlay{below} does not support idmapped mounts on this kernel: map its layers, and mount the overlay over them (Linux 5.19)"
+            )
+        }
         Some(name) => format!("{name}{below} does not support idmapped mounts on this kernel"),
         None => format!("the file system of the source{below} does not support idmapped mounts on this kernel"),
     }

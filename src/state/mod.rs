@@ -15,6 +15,7 @@
 //! either a directory that owns nothing yet, or a complete record of what to undo.
 //! The status is not stored: the kernel knows it (see [`Container::status`]).
 
+mod claim;
 mod pause;
 mod process;
 mod snapshot;
@@ -29,8 +30,7 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, readlinkat, renameat, symlinkat,
-    unlinkat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, readlinkat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -159,42 +159,7 @@ fn open_dir(path: &Path) -> std::result::Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Makes --root where it is missing: mode 0711, so that nobody else lists the containers.
-fn make_root(root: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root);
-    made.map_err(|e| {
-        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        Error::sys("--root", format!("mkdir({:?})", root.display()), errno)
-            .hint("choose a directory that you may write with --root")
-    })
-}
-
 impl Container {
-    /// Takes the id for a new container, locked; the id must be free.
-    pub fn claim(root: &Path, id: &ContainerId) -> Result<Container> {
-        let path = root.join(id.as_str());
-        let mode = Mode::from_raw_mode(0o711);
-        let made = match mkdirat(CWD, &path, mode) {
-            Err(Errno::NOENT) => {
-                make_root(root)?;
-                mkdirat(CWD, &path, mode)
-            }
-            other => other,
-        };
-        match made {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::new(Kind::Exists, item(id), "a container with this id exists already")
-                    .hint(format!("choose another id, or delete it first ({})", path.display())));
-            }
-            Err(errno) => return Err(Error::sys(item(id), format!("mkdirat({:?})", path.display()), errno)),
-        }
-        let container = Container::open(root, id)?;
-        container.lock()?;
-        Ok(container)
-    }
-
     /// Opens an existing container's directory, unlocked.
     pub fn open(root: &Path, id: &ContainerId) -> Result<Container> {
         match open_dir(&root.join(id.as_str())) {
@@ -209,16 +174,15 @@ impl Container {
         self.lock_or(|| Ok(()))
     }
 
-    /// The same; calls `busy` once when somebody has the lock.
-    pub fn lock_or(&self, busy: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut busy = Some(busy);
+    /// The same; calls `busy` as long as somebody has the lock.
+    pub fn lock_or(&self, mut busy: impl FnMut() -> Result<()>) -> Result<()> {
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut nap = Duration::from_micros(50);
         loop {
             match flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                    busy.take().map_or(Ok(()), |busy| busy())?;
+                    busy()?;
                     std::thread::sleep(nap);
                     nap = (nap * 2).min(Duration::from_millis(5));
                 }
@@ -236,14 +200,20 @@ impl Container {
                 Err(errno) => return Err(Error::sys(item(&self.id), "flock", errno)),
             }
         }
-        let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
         // Deleted while we waited.
-        if stat.st_nlink == 0 { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
+        if self.is_gone()? { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
+    }
+
+    fn is_gone(&self) -> Result<bool> {
+        let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
+        Ok(stat.st_nlink == 0)
     }
 
     /// Is another verb at work on it?
     fn is_locked(&self) -> bool {
-        let Ok(probe) = open_dir(&self.root.join(self.id.as_str())) else { return false };
+        // By its handle: the path may be the next container's by now.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(probe) = openat(&self.dir, ".", flags, Mode::empty()) else { return false };
         matches!(flock(&probe, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
     }
 
@@ -314,10 +284,29 @@ impl Container {
 
     /// The record of a container whose create finished writing it down.
     pub fn finished<'t>(&self, text: &'t Option<Vec<u8>>) -> Result<Record<'t>> {
-        Container::parse(text).ok_or_else(|| {
-            Error::new(Kind::WrongState, self.item(), "its create did not finish")
-                .hint("delete --force removes what is left of it")
-        })
+        match Container::parse(text) {
+            Some(record) => Ok(record),
+            None => Err(self.unfinished()?),
+        }
+    }
+
+    /// Why there is no record: create or delete is at work, or create was killed.
+    fn unfinished(&self) -> Result<Error> {
+        if self.is_gone()? {
+            return Ok(no_such(&self.id, &self.root));
+        }
+        match self.is_locked() {
+            true => Ok(Error::new(Kind::WrongState, self.item(), "is just being created or deleted")),
+            false => Ok(self.recordless()),
+        }
+    }
+
+    /// The error of one without a record that nobody has locked: a create that has just made the directory
+    /// looks like one that was killed then.
+    #[must_use]
+    pub fn recordless(&self) -> Error {
+        Error::new(Kind::WrongState, self.item(), "its create has not finished, or was killed")
+            .hint("delete --force removes what is left of it")
     }
 
     /// Puts the new init process on record.
@@ -414,6 +403,19 @@ impl Container {
 
     /// Removes the directory; it is the last thing that goes.
     pub fn remove(&self) -> Result<()> {
+        // An `exec` that has come too late may put its file there meanwhile: it does so once.
+        for _ in 0..100 {
+            self.remove_entries()?;
+            match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(self.failed("rmdir", "", errno)),
+            }
+        }
+        Err(self.failed("rmdir", "", Errno::NOTEMPTY))
+    }
+
+    fn remove_entries(&self) -> Result<()> {
         let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(|errno| self.failed("getdents64", ".", errno))?;
@@ -427,10 +429,7 @@ impl Container {
                 Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
             }
         }
-        match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed("rmdir", "", errno)),
-        }
+        Ok(())
     }
 }
 

@@ -20,7 +20,13 @@ pub fn pause(root: &Path, id: &ContainerId) -> Result<()> {
     let text = container.record_text()?;
     let record = container.finished(&text)?;
     match container.status(&record.cgroup)?.0 {
-        Status::Running => record.cgroup.freeze(),
+        // Where the container has ended meanwhile, that is the better error.
+        Status::Running => record.cgroup.freeze().map_err(|error| match container.status(&record.cgroup) {
+            Ok((status @ (Status::Stopped | Status::Creating), _)) => {
+                wrong_state(&container, "container not running", status)
+            }
+            _ => error,
+        }),
         // Engines know runc's words.
         status => Err(wrong_state(&container, "container not running", status)),
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 
 use super::{Container, ContainerId, Status, ids};
 
@@ -37,13 +37,7 @@ fn status_word<S: serde::Serializer>(status: &Status, s: S) -> std::result::Resu
 pub fn state(root: &Path, id: &ContainerId) -> Result<State> {
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
-    let Some(record) = Container::parse(&text) else {
-        let status =
-            if container.is_locked() { "is just being created" } else { "was never created: its create was killed" };
-        return Err(
-            Error::new(Kind::WrongState, container.item(), status).hint("delete --force removes what is left of it")
-        );
-    };
+    let record = container.finished(&text)?;
     let (status, init) = container.status(&record.cgroup)?;
     let owned =
         |(key, value): (&crate::config::Text<'_>, &crate::config::Text<'_>)| (key.to_string(), value.to_string());

@@ -23,6 +23,11 @@ pub fn update(root: &Path, id: &ContainerId, resources: &Resources<'_>) -> Resul
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
     let record = living(&container, &text)?;
+    // Where the container has ended meanwhile, that is the better error.
+    limit(&record, resources).map_err(|error| living(&container, &text).err().unwrap_or(error))
+}
+
+fn limit(record: &Record<'_>, resources: &Resources<'_>) -> Result<Vec<String>> {
     let mut resources = resources.clone();
     record.cgroup.complete(&mut resources)?;
     let plan = plan_update(&record.cgroup, &resources, &probe_layout()?)?;

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod helper;
 pub mod mount;
 pub mod netlink;
 pub mod process;
@@ -64,7 +65,7 @@ macro_rules! calls {
 }
 
 calls! {
-    CapsetLimit = "capset", ChdirCwd = "chdir", Chroot = "chroot", CloseRange = "close_range",
+    Accept = "accept4", CapsetLimit = "capset", ChdirCwd = "chdir", Chroot = "chroot", CloseRange = "close_range",
     Clone3 = "clone3", Execve = "execve", Faccessat = "faccessat", Fchdir = "fchdir",
     Fchmodat = "fchmodat", Fchown = "fchown", Fchownat = "fchownat", Fsconfig = "fsconfig", Fsmount = "fsmount",
     Fsopen = "fsopen", Fstat = "fstat", Fstatfs = "fstatfs", Getcwd = "getcwd", Getdents = "getdents64",

@@ -149,11 +149,14 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Is `fd` open? (fcntl(F_GETFD))
+/// Is `fd` open, and open over execve, as one is that came over execve? (fcntl(F_GETFD))
+///
+/// Descriptors of our own never are: CLOEXEC is on from their birth.
 #[must_use]
-pub fn is_open(fd: u32) -> bool {
+pub fn is_inherited(fd: u32) -> bool {
     // SAFETY: F_GETFD only reads the flags of a number.
-    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) }).is_ok()
+    let flags = check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) });
+    flags.is_ok_and(|flags| flags & libc::c_long::from(libc::FD_CLOEXEC) == 0)
 }
 
 /// Closes every fd above 2 that is not in `keep` (the child's first act).
@@ -252,14 +255,6 @@ pub fn close_one(fd: u32) -> Result<(), Errno> {
     close_between(fd, fd)
 }
 
-/// The number that the next new fd gets.
-pub fn lowest_free_fd() -> Result<u32, Errno> {
-    // SAFETY: duplicates stderr's number, open or not, to the lowest free one.
-    let fd = check(unsafe { libc::syscall(libc::SYS_fcntl, 0, libc::F_DUPFD_CLOEXEC, 0) })? as u32;
-    close_one(fd)?;
-    Ok(fd)
-}
-
 /// realpath(3) into a buffer of its own: musl's malloc, which it would ask otherwise, starts with five system calls.
 pub fn realpath(path: &std::path::Path) -> Result<std::path::PathBuf, Errno> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -276,24 +271,4 @@ pub fn realpath(path: &std::path::Path) -> Result<std::path::PathBuf, Errno> {
 /// A pidfd of the calling process (pidfd_open(2)).
 pub fn pidfd_open_self() -> Result<OwnedFd, Errno> {
     rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
-}
-
-/// pidfd_getfd(2): a copy of fd `number` of the process.
-pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: u32) -> Result<OwnedFd, Errno> {
-    // SAFETY: takes an open pidfd and numbers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
-    // SAFETY: the kernel has just given us this fd (close-on-exec), and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// process_vm_writev(2): writes `value` into the process at `address`.
-pub fn write_word(pid: Pid, address: u64, value: u32) -> Result<(), Errno> {
-    let local = libc::iovec { iov_base: (&raw const value).cast_mut().cast(), iov_len: size_of::<u32>() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: size_of::<u32>() };
-    let pid = pid.as_raw_nonzero().get();
-    // SAFETY: `local` is a readable u32 of ours; `remote` is an address in the other process, which the kernel checks.
-    let written = check(unsafe {
-        libc::syscall(libc::SYS_process_vm_writev, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
-    })?;
-    if written == 4 { Ok(()) } else { Err(Errno::FAULT) }
 }

@@ -57,17 +57,18 @@ unsafe extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
 }
 
 /// The call itself. The child goes on with another stack pointer, so it may not return
-/// through any frame: it calls `entry(data)` right away.
+/// through any frame: it calls `entry(data)` right away. Other machines than these copy the memory.
 ///
 /// # Safety
 /// `args` is valid and names a stack aligned to 16 bytes; `entry` may be called with `data`.
-#[cfg(target_arch = "x86_64")]
-unsafe fn clone3_on_stack(
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_variables))]
+pub(super) unsafe fn clone3_on_stack(
     args: *mut CloneArgs,
     entry: unsafe extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
 ) -> i64 {
     let result: i64;
+    #[cfg(target_arch = "x86_64")]
     // SAFETY: syscall clobbers rcx and r11 only; in the child, where it gives 0, nothing returns here.
     unsafe {
         std::arch::asm!(
@@ -88,20 +89,7 @@ unsafe fn clone3_on_stack(
             lateout("r11") _,
         );
     }
-    result
-}
-
-/// As above.
-///
-/// # Safety
-/// As above.
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone3_on_stack(
-    args: *mut CloneArgs,
-    entry: unsafe extern "C" fn(*mut c_void) -> !,
-    data: *mut c_void,
-) -> i64 {
-    let result: i64;
+    #[cfg(target_arch = "aarch64")]
     // SAFETY: svc clobbers x0 only; in the child, where it gives 0, nothing returns here.
     unsafe {
         std::arch::asm!(
@@ -119,16 +107,11 @@ unsafe fn clone3_on_stack(
             in("x21") data,
         );
     }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        result = -i64::from(libc::ENOSYS);
+    }
     result
-}
-
-/// Other machines copy the memory.
-///
-/// # Safety
-/// None.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn clone3_on_stack(_: *mut CloneArgs, _: unsafe extern "C" fn(*mut c_void) -> !, _: *mut c_void) -> i64 {
-    -i64::from(libc::ENOSYS)
 }
 
 #[cfg(test)]

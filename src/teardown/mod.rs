@@ -14,7 +14,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use crate::error::{Error, Kind, Result};
 use crate::plan::plan_hook;
 use crate::spawn::{resctrl, run_hooks};
-use crate::state::{Container, ContainerId, Record, Status, state_json};
+use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::pidfd_send_signal;
 
 /// How long a killed init may take to go.
@@ -25,11 +25,10 @@ pub fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()>
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
     let record = Container::parse(&text);
-    let pidfd = match container.init()? {
-        Some(init) => init.pidfd()?,
-        None => None,
-    };
-    if let (true, Some(record)) = (all, &record) {
+    // One that is just being created gets no signal (runtime.md, "Kill").
+    let init = container.created_init()?;
+    let pidfd = init.as_ref().map_or(Ok(None), Init::pidfd)?;
+    if let (true, Some(record), Some(_)) = (all, &record, init) {
         let named = Signal::from_named_raw(signal)
             .ok_or_else(|| Error::invalid("--all", format!("signal {signal} cannot be sent to all")))?;
         // Without a cgroup of its own, init is all that is known of the container.
@@ -71,8 +70,11 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
     }
     let text = container.record_text()?;
     let Some(record) = Container::parse(&text) else {
-        // Killed before state.json was whole: nothing else was made.
-        return container.remove().map(|()| Vec::new());
+        // Killed before state.json was whole: nothing else was made. Or it has just begun, and will begin again.
+        if force {
+            return container.remove().map(|()| Vec::new());
+        }
+        return Err(container.recordless());
     };
     let (status, _) = container.status(&record.cgroup)?;
     if !force && !matches!(status, Status::Stopped | Status::Created) {
@@ -82,8 +84,8 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
     destroy(&container, &record, None)
 }
 
-/// Ends the init that a `start` may be waiting for, with the lock, as long as a seccomp agent leaves
-/// its execve unanswered.
+/// Ends the init that a `start` may be waiting for, with the lock: as long as a seccomp agent leaves
+/// its execve unanswered, or as it is paused just before that.
 fn end_start(container: &Container) -> Result<()> {
     let Some(init) = container.created_init()? else { return Ok(()) };
     let Some(pidfd) = init.pidfd()? else { return Ok(()) };

@@ -1,7 +1,9 @@
 //! Demonstrations that take minutes: real servers, thousands of runs, kills at random moments, figures.
-//! The front end runs each case as `runner` runs a test, in a sandboxed copy of this binary, but one
-//! at a time and with what it reports passed on while it goes. Judges no clause of the specification.
+//! The front end runs each case as `runner` runs a test, in a sandboxed copy of this binary, but with
+//! what it reports passed on: while it goes, or with `--jobs` in one piece. Judges no clause of the
+//! specification.
 
+mod crowd;
 mod engines;
 mod faults;
 mod figures;
@@ -19,6 +21,8 @@ mod timed;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,38 +110,59 @@ fn run_cases(word: &str, cases: &[Case], mut settings: Settings) -> Result<ExitC
 fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<ExitCode, String> {
     let paths: Vec<_> = settings.runtimes.iter().map(|(_, path)| path.clone()).collect();
     settings.preload = peers::prepare_preload(&paths, work)?;
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (number, case) in cases.iter().filter(|case| settings.selects(case)).enumerate() {
-        println!("{}", case.name);
-        let begun = Instant::now();
-        let (verdict, message, transcript) = run_one(case, &paths[0], number, settings);
-        let word = match verdict {
-            Verdict::Pass => {
-                passed += 1;
-                "ok"
-            }
-            Verdict::Fail => {
-                failed += 1;
-                "FAILED"
-            }
-            Verdict::Skip => {
-                skipped += 1;
-                "skipped"
-            }
-        };
-        println!("  {word} {:.1} s {message}", begun.elapsed().as_secs_f64());
-        if verdict == Verdict::Fail {
-            let lines: Vec<&str> = transcript.lines().collect();
-            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
-                println!("    {line}");
-            }
+    let selected: Vec<&Case> = cases.iter().filter(|case| settings.selects(case)).collect();
+    let (next, verdicts, settings) = (AtomicUsize::new(0), Mutex::new(Vec::new()), &*settings);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = selected.get(number) else { return };
+            let verdict = if settings.jobs > 1 {
+                // Told in one piece: others are at work too.
+                let mut lines = Vec::new();
+                let verdict = show_one(case, &paths[0], number, settings, &mut |line| lines.push(line));
+                println!("{}", lines.join("\n"));
+                verdict
+            } else {
+                show_one(case, &paths[0], number, settings, &mut |line| println!("{line}"))
+            };
+            verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
         }
-    }
+    };
+    thread::scope(|scope| (0..settings.jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
+    let verdicts = verdicts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+    let (passed, failed, skipped) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(ExitCode::from(u8::from(failed > 0 || passed == 0)))
 }
 
-fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (Verdict, String, String) {
+/// Where the lines about a case go.
+type Say<'a> = dyn FnMut(String) + Send + 'a;
+
+fn show_one(case: &Case, runtime: &Path, number: usize, settings: &Settings, say: &mut Say<'_>) -> Verdict {
+    say(case.name.clone());
+    let begun = Instant::now();
+    let (verdict, message, transcript) = run_one(case, runtime, number, settings, say);
+    let word = match verdict {
+        Verdict::Pass => "ok",
+        Verdict::Fail => "FAILED",
+        Verdict::Skip => "skipped",
+    };
+    say(format!("  {word} {:.1} s {message}", begun.elapsed().as_secs_f64()));
+    if verdict == Verdict::Fail {
+        let lines: Vec<&str> = transcript.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().for_each(|line| say(format!("    {line}")));
+    }
+    verdict
+}
+
+fn run_one(
+    case: &Case,
+    runtime: &Path,
+    number: usize,
+    settings: &Settings,
+    say: &mut Say<'_>,
+) -> (Verdict, String, String) {
     let order = Order {
         test: case.name.clone(),
         mode: hostile::mode_of(&case.name),
@@ -150,7 +175,7 @@ fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (
     let directory = sandbox::own_cgroup_directory(&order.cgroup);
     let mut command = order.command("outer");
     command.env(settings::VARIABLE, settings.to_text());
-    let result = match watch(&mut command, settings.verbose) {
+    let result = match watch(&mut command, settings.verbose, say) {
         Ok((verdict, transcript)) => judge(&verdict, transcript),
         Err(message) => (Verdict::Fail, message, String::new()),
     };
@@ -162,7 +187,7 @@ fn run_one(case: &Case, runtime: &Path, number: usize, settings: &Settings) -> (
 }
 
 /// Runs the sandbox to its end; its stdout is the verdict, its stderr report and transcript.
-fn watch(command: &mut Command, verbose: bool) -> Result<(String, String), String> {
+fn watch(command: &mut Command, verbose: bool, say: &mut Say<'_>) -> Result<(String, String), String> {
     let mut child: Child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -177,7 +202,7 @@ fn watch(command: &mut Command, verbose: bool) -> Result<(String, String), Strin
             let mut text = String::new();
             out.read_to_string(&mut text).map(|_| text)
         });
-        let transcript = scope.spawn(move || pass_on(BufReader::new(err), verbose));
+        let transcript = scope.spawn(move || pass_on(BufReader::new(err), verbose, say));
         let in_time = wait_in_time(&mut child, CASE_LIMIT);
         let transcript = transcript.join().unwrap_or_default();
         match verdict.join() {
@@ -188,15 +213,15 @@ fn watch(command: &mut Command, verbose: bool) -> Result<(String, String), Strin
     })
 }
 
-/// Prints the report's lines as they come and returns the others.
-fn pass_on(lines: impl BufRead, verbose: bool) -> String {
+/// Says the report's lines as they come and returns the others.
+fn pass_on(lines: impl BufRead, verbose: bool, say: &mut Say<'_>) -> String {
     let mut transcript = String::new();
     for line in lines.lines().map_while(Result::ok) {
         match line.strip_prefix(REPORT) {
-            Some(text) => println!("  {text}"),
+            Some(text) => say(format!("  {text}")),
             None => {
                 if verbose {
-                    println!("    {line}");
+                    say(format!("    {line}"));
                 }
                 transcript += &line;
                 transcript.push('\n');

@@ -14,11 +14,12 @@ pub const VARIABLE: &str = "XEBEC_DEMONSTRATION";
 
 pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debian DIRECTORY]
        xebec-integration stress --runtime PATH [--runs N] [--parallel ROUNDS] [--execs N] [--kills N] [--seed N]
+                                   [--alive N] [--overlaps N] [--clash SECONDS]
        xebec-integration figures --runtime [NAME=]PATH… [--rounds N] [--seconds N]
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
        xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
        xebec-integration hostile --runtime PATH [--cases N] [--races N] [--call N] [--seed N]
-each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--verbose]";
+each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--jobs N] [--verbose]";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -34,6 +35,12 @@ pub struct Settings {
     pub seconds: u64,
     /// How many kills of each kind.
     pub kills: u64,
+    /// How many containers are alive at a time.
+    pub alive: u64,
+    /// How many calls each of those makes that create and delete the same ids.
+    pub overlaps: u64,
+    /// How many seconds every verb meets every verb.
+    pub clash: u64,
     /// How many faults each system call meets, of those there are for it.
     pub each: u64,
     /// The one system call to disturb, or the one case to try, counted from 0; all of them without it.
@@ -55,6 +62,8 @@ pub struct Settings {
     /// Where the table of engines and operations goes.
     pub table: Option<PathBuf>,
     pub filters: Vec<String>,
+    /// How many cases are at work at a time.
+    pub jobs: u64,
     pub view: View,
     pub verbose: bool,
 }
@@ -68,6 +77,9 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         execs: 10_000,
         seconds: 10,
         kills: 50,
+        alive: 1000,
+        overlaps: 100,
+        clash: 600,
         each: 6,
         call: None,
         cases: 500,
@@ -79,6 +91,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         records: PathBuf::new(),
         table: None,
         filters: Vec::new(),
+        jobs: 1,
         view: View::V2,
         verbose: false,
     };
@@ -101,6 +114,9 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--execs" => settings.execs = number()?,
             "--seconds" => settings.seconds = number()?,
             "--kills" => settings.kills = number()?,
+            "--alive" => settings.alive = number()?,
+            "--overlaps" => settings.overlaps = number()?,
+            "--clash" => settings.clash = number()?,
             "--each" => settings.each = number()?,
             "--cases" => settings.cases = number()?,
             "--races" => settings.races = number()?,
@@ -109,6 +125,7 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
             "--seed" => settings.seed = number()?,
             "--debian" => settings.debian = PathBuf::from(&value),
             "--table" => settings.table = Some(PathBuf::from(&value)),
+            "--jobs" => settings.jobs = number()?,
             "--filter" => settings.filters.push(value),
             "--cgroup-view" => settings.view = options::parse_view(&value)?,
             _ => return Err(format!("unknown argument {word}\n{USAGE}")),
@@ -142,7 +159,8 @@ impl Settings {
         let runtimes: Vec<Value> = self.runtimes.iter().map(|(name, path)| json!([name, path])).collect();
         json!({
             "runtimes": runtimes, "runs": self.runs, "parallel": self.parallel, "kills": self.kills,
-            "each": self.each, "call": self.call, "cases": self.cases, "races": self.races,
+            "each": self.each, "call": self.call, "alive": self.alive, "overlaps": self.overlaps,
+            "clash": self.clash, "cases": self.cases, "races": self.races,
             "execs": self.execs, "seconds": self.seconds,
             "rounds": self.rounds, "seed": self.seed, "debian": self.debian, "preload": self.preload,
             "records": self.records,
@@ -174,6 +192,9 @@ impl Settings {
             execs: number("execs"),
             seconds: number("seconds"),
             kills: number("kills"),
+            alive: number("alive"),
+            overlaps: number("overlaps"),
+            clash: number("clash"),
             each: number("each"),
             call: value["call"].as_u64(),
             cases: number("cases"),
@@ -185,6 +206,7 @@ impl Settings {
             records: Path::new(value["records"].as_str().unwrap_or_default()).into(),
             table: None,
             filters: Vec::new(),
+            jobs: 1,
             view: View::V2,
             verbose: false,
         })

@@ -37,14 +37,15 @@ pub fn cases() -> Vec<Case> {
         let count = Settings::inherited()?.execs;
         exec_many(t, count)
     });
+    super::crowd::add_to(&mut group);
     group.cases
 }
 
 /// A bundle of its own for each lane, all with the one root file system.
-fn make_bundles(t: &mut Trial, lanes: usize) -> Outcome<Vec<(String, PathBuf)>> {
+pub fn make_bundles(t: &mut Trial, lanes: usize, program: &str) -> Outcome<Vec<(String, PathBuf)>> {
     payload::install(&t.rootfs())?;
     let rootfs = t.rootfs();
-    t.args(&["/exit"]);
+    t.args(&[program]);
     t.set("/root", json!({"path": rootfs, "readonly": true}));
     let mut bundles = Vec::new();
     for lane in 0..lanes {
@@ -68,7 +69,7 @@ struct Tally {
 
 fn run_many(t: &mut Trial, lanes: usize, rounds: u64) -> Outcome {
     let preload = Settings::inherited()?.preload_for(&t.runtime);
-    let bundles = make_bundles(t, lanes)?;
+    let bundles = make_bundles(t, lanes, "/exit")?;
     fs::create_dir_all(&t.root)?;
     let descriptors = open_descriptors()?;
     let (barrier, total) = (Barrier::new(lanes), Mutex::new(Tally::default()));

@@ -331,6 +331,29 @@ fn descriptors(group: &mut Group) {
         t.call(&["exec", "--preserve-fds", "7", &id, "/bin/true"]).go()?.refused()?;
         Ok(())
     });
+    // Numbers that the caller left free are soon those of the runtime: directories of the host, sockets, pidfds.
+    let why = "peers pass what has the number by then; engine contract: a payload gets what its caller names (CVE-2024-21626)";
+    for verb in ["run", "exec"] {
+        group.add_beyond_peers(why, format!("preserve_fds_of_{verb}_never_passes_the_runtimes_own"), move |t| {
+            if verb == "exec" {
+                t.sleeper()?;
+            } else {
+                t.sh("ls -l /proc/self/fd");
+                t.write_config()?;
+            }
+            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+            for count in 1..=12 {
+                let option = format!("--preserve-fds={count}");
+                let words = match verb {
+                    "run" => vec!["run", "--bundle", &bundle, &option, &id],
+                    _ => vec!["exec", &option, &id, "/bin/ls", "-l", "/proc/self/fd"],
+                };
+                let done = t.call(&words).go()?.refused()?;
+                ensure!(done.stderr.contains("preserve"), "stderr: {}", done.stderr);
+            }
+            Ok(())
+        });
+    }
 }
 
 /// How many descriptors of a process are this file of the host.

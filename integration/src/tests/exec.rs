@@ -1,10 +1,11 @@
 //! exec: a second process in a running container.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::call::Done;
+use crate::call::{Done, eventually};
 use crate::case::{Group, Outcome};
 use crate::trial::{Trial, alive, status_field};
 use crate::{ensure, equal};
@@ -177,8 +178,13 @@ fn detached(group: &mut Group) {
         exec(t, &["--detach", "--pid-file", &file.display().to_string()], &["/bin/sleep", "999"])?.ok()?;
         let pid = fs::read_to_string(&file)?;
         ensure!(pid.chars().all(|c| c.is_ascii_digit()), "the pid file holds {pid:?}");
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
-        ensure!(line.contains("999"), "process {pid} is {line:?}");
+        // execve(2) closes the runtime's descriptors, by which it says that it succeeds, before it has the new arguments.
+        let mut line = String::new();
+        let told = eventually(t.limit(Duration::from_secs(5)), || {
+            line = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
+            Ok(line.contains("999"))
+        })?;
+        ensure!(told, "process {pid} is {line:?}");
         Ok(())
     });
     group.add("a_detached_process_ends_with_the_container", |t| {

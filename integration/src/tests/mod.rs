@@ -2,6 +2,7 @@
 //! wording, state file layout and timing belong to each runtime.
 
 mod callers;
+mod cgroup_refusals;
 mod cgroups;
 mod cgroups_v1;
 mod cli;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Case> {
         errors::group(),
         terminal::group(),
         cgroups::group(),
+        cgroup_refusals::group(),
         cgroups_v1::group(),
         resources::group(),
         systemd::group(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::call::Done;
 use crate::case::{Group, Outcome};
 use crate::trial::Trial;
-use crate::{bundle, equal};
+use crate::{bundle, ensure, equal};
 
 const DEPTH: usize = 3;
 const CAPABILITIES: &[&str] = &[
@@ -43,7 +43,36 @@ pub fn group() -> Group {
         equal!(run(t)?, "deep\n", "output of the innermost container");
         Ok(())
     });
+    let why = "the peers' errors name no cure; engine contract: the line is all that the user gets to see";
+    group.add_beyond_peers(why, "a_masked_proc_is_explained", |t| {
+        nest(t, Inner::UserNamespace)?;
+        t.set("/linux/maskedPaths", json!(["/proc/interrupts"]));
+        // Its /proc is mounted there already, and not yet masked: with `rbind` it would be in sight a second time.
+        let mounts = t.config["mounts"].as_array_mut();
+        for mount in mounts.into_iter().flatten().filter(|mount| mount["destination"] == "/nest-root") {
+            mount["options"] = json!(["bind"]);
+        }
+        let error = refused(t)?;
+        ensure!(error.contains("nothing is mounted over"), "the cause is not told: {error}");
+        Ok(())
+    });
+    group.add_beyond_peers(why, "a_container_without_cap_sys_admin_is_explained", |t| {
+        nest(t, Inner::Privileged)?;
+        let capabilities: Vec<&str> = CAPABILITIES.iter().copied().filter(|name| *name != "CAP_SYS_ADMIN").collect();
+        t.capabilities(&capabilities);
+        let error = refused(t)?;
+        ensure!(error.contains("CAP_SYS_ADMIN"), "what is missing is not told: {error}");
+        Ok(())
+    });
     group
+}
+
+/// What the second runtime says, which the first one runs.
+fn refused(t: &mut Trial) -> Outcome<String> {
+    t.write_config()?;
+    let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+    let done = t.call(&["run", "--bundle", &bundle, &id]).go()?.refused()?;
+    Ok(done.stderr)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -183,11 +183,13 @@ fn recorded_with_others(group: &mut Group) {
         Ok(())
     });
     add(group, "a_recording_that_breaks_off_leaves_no_profile", |t| {
-        t.sh("while :; do sleep 0.05; done");
+        t.sh("echo > /out/up; while :; do sleep 0.05; done");
         t.write_config()?;
         let words = record_words(t, &[]);
         let live = t.call(&as_words(&words)).spawn()?;
-        runs(t)?;
+        // Before that its filter may not be in force yet.
+        let up = t.rootfs().join("out/up");
+        ensure!(eventually(Duration::from_secs(20), || Ok(up.exists()))?, "the program does not run");
         // The process that notes is the first that the command has started.
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", live.pid()))?;
         let first = children.split_whitespace().filter_map(|pid| pid.parse().ok()).min();

@@ -208,9 +208,11 @@ fn pids(group: &mut Group) {
         ensure!(read(t, "pids.current")?.parse::<u32>()? <= 4, "pids.current: {}", read(t, "pids.current")?);
         Ok(())
     });
-    let why = "runc 1.1.5 takes it for no limit, crun 1.8.1 too; config-linux.md#pids: 0 is a valid limit value";
+    let why = "runc 1.1.5 takes it for no limit, crun 1.8.1 takes no configuration of this version; config-linux.md#pids: 0 is a valid limit value";
     group.add_beyond_peers(why, "a_limit_of_zero_forbids_every_child", |t| {
         requires_controller("pids")?;
+        // In older configurations 0 was the default.
+        t.set("/ociVersion", json!("1.3.0"));
         resources(t, json!({"pids": {"limit": 0}}));
         t.sh("echo first; (echo second); true");
         let done = t.run()?;
@@ -511,7 +513,7 @@ fn unified(group: &mut Group) {
     group.add("a_threaded_place_takes_a_container_without_domain_limits", |t| {
         let place = threaded_parent(t)?;
         let out = t.run_sh("echo here");
-        fs::remove_dir(place)?;
+        remove_threaded(&place)?;
         equal!(out?, "here\n", "output");
         Ok(())
     });
@@ -520,20 +522,32 @@ fn unified(group: &mut Group) {
         let place = threaded_parent(t)?;
         resources(t, json!({"memory": {"limit": 64 * MIB}}));
         let done = t.run_refused();
-        fs::remove_dir(place)?;
+        remove_threaded(&place)?;
         done.map(drop)
     });
 }
 
 /// Puts the container below a threaded cgroup, where new cgroups take no process until they are threaded too.
+/// The one above it is the root of the threads, and has no children with processes but threaded ones.
 fn threaded_parent(t: &mut Trial) -> Outcome<PathBuf> {
     directory(t)?;
-    let place = PathBuf::from(format!("/sys/fs/cgroup{}/threads", t.cgroup_base()));
-    fs::create_dir(&place)?;
+    let above = format!("{}/above", t.cgroup_base());
+    let place = PathBuf::from(format!("/sys/fs/cgroup{above}/threads"));
+    fs::create_dir_all(&place)?;
     fs::write(place.join("cgroup.type"), "threaded")?;
-    let path = format!("{}/threads/{}", t.cgroup_base(), t.id);
+    for directory in place.ancestors().take(2) {
+        for name in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            t.give_to_caller(&directory.join(name))?;
+        }
+    }
+    let path = format!("{above}/threads/{}", t.id);
     t.set("/linux/cgroupsPath", json!(path));
     Ok(place)
+}
+
+fn remove_threaded(place: &Path) -> Outcome {
+    place.ancestors().take(2).try_for_each(fs::remove_dir)?;
+    Ok(())
 }
 
 fn nothing_left(group: &mut Group) {

@@ -18,6 +18,7 @@ pub fn group() -> Group {
     let mut group = Group::new("rootless", "config-linux.md#user-namespace-mappings");
     ids(&mut group);
     helpers(&mut group);
+    no_subordinate_ids(&mut group);
     disabled(&mut group);
     cgroups(&mut group);
     places(&mut group);
@@ -54,6 +55,15 @@ fn ids(group: &mut Group) {
         t.push("/linux/uidMappings", json!({"containerID": 70_000, "hostID": host, "size": 2}));
         let done = t.run_refused()?;
         ensure!(done.stderr.contains("uidMappings") && done.stderr.contains(&host.to_string()), "{}", done.stderr);
+        Ok(())
+    });
+    group.add_beyond_peers(WORDS, "a_user_without_a_mapping_is_named", |t| {
+        t.use_user_namespace()?;
+        t.set("/process/user", json!({"uid": 4_000_000, "gid": 0}));
+        let done = t.run_refused()?;
+        for word in ["/process/user/uid", "4000000 is not mapped"] {
+            ensure!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+        }
         Ok(())
     });
     group.add_beyond_peers(WORDS, "groups_without_a_mapping_are_named", |t| {
@@ -117,6 +127,21 @@ fn helpers(group: &mut Group) {
         let done = t.call(&["run", &id]).go()?.refused()?;
         ensure!(done.stderr.contains("spec --rootless"), "{}", done.stderr);
         t.expect_unknown()
+    });
+}
+
+fn no_subordinate_ids(group: &mut Group) {
+    group.add_beyond_peers(WORDS, "a_caller_without_subordinate_ids_is_told_the_line_that_is_missing", |t| {
+        as_user(t)?;
+        // The sandbox's own file lies on top of the host's.
+        fs::write("/etc/subuid", "somebody-else:300000:65536\n")?;
+        let done = t.run_refused()?;
+        for word in ["/etc/subuid", &format!(":{}:{}", mode::SUBORDINATE, mode::SUBORDINATE_COUNT)] {
+            ensure!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+        }
+        // The suite's own last container wants its ids.
+        let [_, _, (_, line), _] = mode::etc_lines();
+        Ok(fs::write("/etc/subuid", line)?)
     });
 }
 

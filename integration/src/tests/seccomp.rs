@@ -17,6 +17,7 @@ pub fn group() -> Group {
     seccomp_flags(&mut group);
     seccomp_arguments(&mut group);
     seccomp_refusals(&mut group);
+    pointers(&mut group);
     group
 }
 
@@ -181,6 +182,51 @@ fn seccomp_refusals(group: &mut Group) {
     group.add("an_argument_index_above_5_is_refused", |t| {
         filter(t, json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]));
         t.run_refused()?;
+        Ok(())
+    });
+}
+
+/// What is wrong, by its place in config.json.
+fn pointers(group: &mut Group) {
+    const WORDS: &str = "the peers' errors name no place; config-linux.md#seccomp gives each property its values";
+    let personality = |action: &str| json!({"names": ["personality"], "action": action, "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]});
+    let argument = |index: u32, op: &str| json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": index, "value": 1, "op": op}]}]);
+    let cases = [
+        (
+            "action",
+            json!([{"names": ["mkdir"], "action": "SCMP_ACT_NO_SUCH"}]),
+            ["/syscalls/0/action", "SCMP_ACT_NO_SUCH"],
+        ),
+        ("operator", argument(1, "SCMP_CMP_NO_SUCH"), ["/syscalls/0/args/0/op", "SCMP_CMP_NO_SUCH"]),
+        ("argument_index", argument(6, "SCMP_CMP_EQ"), ["/syscalls/0/args/0/index", "6"]),
+        (
+            "errno_without_meaning",
+            json!([{"names": ["mkdir"], "action": "SCMP_ACT_KILL", "errnoRet": 1}]),
+            ["/syscalls/0/errnoRet", "SCMP_ACT_KILL"],
+        ),
+        (
+            "contradiction",
+            json!([personality("SCMP_ACT_ERRNO"), personality("SCMP_ACT_KILL")]),
+            ["/syscalls/0", "/syscalls/1"],
+        ),
+    ];
+    for (name, rules, words) in cases {
+        group.add_beyond_peers(WORDS, format!("a_wrong_{name}_is_named_with_its_place"), move |t| {
+            filter(t, rules.clone());
+            let done = t.run_refused()?;
+            for word in words {
+                ensure!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+            }
+            Ok(())
+        });
+    }
+    group.add_beyond_peers(WORDS, "a_wrong_architecture_is_named_with_its_place", |t| {
+        filter(t, json!([{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]));
+        t.set("/linux/seccomp/architectures", json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_NO_SUCH"]));
+        let done = t.run_refused()?;
+        for word in ["/architectures/1", "SCMP_ARCH_NO_SUCH"] {
+            ensure!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+        }
         Ok(())
     });
 }

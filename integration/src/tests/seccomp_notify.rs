@@ -28,6 +28,7 @@ pub fn group() -> Group {
     ends(&mut group);
     execve(&mut group);
     everything(&mut group);
+    tasks(&mut group);
     flags(&mut group);
     group
 }
@@ -404,6 +405,31 @@ fn everything(group: &mut Group) {
         t.sleeper()?;
         equal!(exec(t, &[], &["/bin/echo", "there"])?.ok()?.stdout, "there\n", "output");
         equal!(agent.heard(2)?.len(), 2, "connections");
+        Ok(())
+    });
+}
+
+fn tasks(group: &mut Group) {
+    let limit = |t: &mut Trial, most: u32| {
+        t.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        t.set("/process/rlimits", json!([{"type": "RLIMIT_NPROC", "soft": most, "hard": most}]));
+    };
+    // A runtime may need a second task for a moment, to send the listener from.
+    group.add("a_user_with_two_processes_can_be_notified_about", move |t| {
+        limit(t, 2);
+        let (done, _agent) = asked(t, Manner::new(Answer::Value(7)))?;
+        equal!(done.ok()?.stdout, "7\n7\n", "getppid");
+        Ok(())
+    });
+    group.add("a_user_with_one_process_is_notified_about_or_runs_nothing", move |t| {
+        limit(t, 1);
+        t.sh("echo > /out/ran");
+        notify(t, &["getppid"]);
+        let agent = agent(t, Manner::new(Answer::Continue))?;
+        let done = t.run()?;
+        let ran = t.rootfs().join("out/ran").exists();
+        ensure!(ran == done.succeeded(), "the program ran: {ran}, and run says: {}", done.stderr);
+        ensure!(!ran || agent.heard(1).is_ok(), "the program ran without its agent");
         Ok(())
     });
 }

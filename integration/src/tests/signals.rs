@@ -4,6 +4,7 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::case::{Group, Outcome};
 use crate::trial::{Trial, alive};
@@ -35,6 +36,7 @@ pub fn group() -> Group {
     let mut group = Group::new("signals", "runtime.md#kill");
     forms(&mut group);
     states(&mut group);
+    creating(&mut group);
     paused(&mut group);
     all(&mut group);
     all_of_a_stopped_container(&mut group);
@@ -115,6 +117,25 @@ fn states(group: &mut Group) {
         let done = t.kill("KILL")?.refused()?;
         let known = ["os: process already finished", "container not running", "no such process", "does not exist"];
         ensure!(known.iter().any(|words| done.stderr.contains(words)), "stderr: {}", done.stderr);
+        Ok(())
+    });
+}
+
+/// `creating` is neither created nor running.
+fn creating(group: &mut Group) {
+    group.add("one_that_is_just_being_created_gets_no_signal", |t| {
+        let begun = t.scratch.join("hook-has-begun");
+        let script = format!("cat >/dev/null; echo yes >{}; sleep 1", begun.display());
+        t.set("/hooks/createRuntime", json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]));
+        t.args(&["/bin/sleep", "1000"]);
+        t.write_config()?;
+        let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
+        let create = t.call(&["create", "--bundle", &bundle, &id]).spawn()?;
+        t.wait_for_file(&begun)?;
+        t.kill("KILL")?.refused()?;
+        create.wait()?.ok()?;
+        t.start()?;
+        equal!(t.status()?, "running", "status after start");
         Ok(())
     });
 }

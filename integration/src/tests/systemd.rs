@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use serde_json::json;
 
 use crate::call::eventually;
 use crate::case::{Group, Outcome, skip};
+use crate::mode::{Mode, RUNTIME_DIR, USER};
+use crate::systemd::{BUS, manager_cgroup};
 use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
@@ -26,6 +29,7 @@ pub fn group() -> Group {
     limits(&mut group);
     annotations(&mut group);
     connections(&mut group);
+    of_a_user(&mut group);
     group
 }
 
@@ -53,22 +57,42 @@ fn controller(name: &str) -> Outcome {
     if list.split_whitespace().any(|word| word == name) { Ok(()) } else { skip(format!("requires controller {name}")) }
 }
 
-fn systemctl(words: &[&str]) -> Outcome<String> {
-    let done = Command::new("systemctl").args(words).output()?;
+fn of_user(t: &Trial) -> Outcome {
+    booted()?;
+    if t.mode == Mode::User { Ok(()) } else { skip("requires an ordinary user as the caller (--as-user)") }
+}
+
+/// Asks the service manager of whoever calls the runtime.
+fn systemctl(t: &Trial, words: &[&str]) -> Outcome<String> {
+    let mut command = Command::new("systemctl");
+    if t.mode == Mode::User {
+        command.arg("--user").uid(USER).gid(USER).env("XDG_RUNTIME_DIR", RUNTIME_DIR);
+    }
+    let done = command.args(words).output()?;
     eprintln!("$ systemctl {}\n{}", words.join(" "), String::from_utf8_lossy(&done.stderr).trim_end());
     Ok(String::from_utf8(done.stdout)?)
 }
 
 /// One property of a unit.
-fn property(unit: &str, name: &str) -> Outcome<String> {
-    Ok(systemctl(&["show", "--value", "-p", name, "--", unit])?.trim().to_owned())
+fn property(t: &Trial, unit: &str, name: &str) -> Outcome<String> {
+    Ok(systemctl(t, &["show", "--value", "-p", name, "--", unit])?.trim().to_owned())
+}
+
+/// Where units without a slice of their own are.
+fn home_slice(t: &Trial) -> &'static str {
+    if t.mode == Mode::User { "user.slice" } else { "system.slice" }
+}
+
+/// The cgroup of the trial's scope.
+fn scope_path(t: &Trial) -> String {
+    format!("{}/{}/{SCOPE}", manager_cgroup(t.mode), home_slice(t))
 }
 
 /// No unit of ours is left, in whatever state.
 fn expect_no_units(t: &Trial) -> Outcome {
     let mut left = String::new();
     let none = eventually(t.limit(Duration::from_secs(2)), || {
-        let all = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--type=scope,slice"])?;
+        let all = systemctl(t, &["list-units", "--all", "--plain", "--no-legend", "--type=scope,slice"])?;
         left = all.lines().filter(|line| line.contains("xbt")).collect::<Vec<_>>().join("\n");
         Ok(left.is_empty())
     })?;
@@ -87,19 +111,27 @@ fn exec(t: &mut Trial, script: &str) -> Outcome<String> {
 }
 
 /// A file of the scope's cgroup; the limits are the scope's, whatever lies below.
-fn scope_file(file: &str) -> Outcome<String> {
-    Ok(fs::read_to_string(format!("/sys/fs/cgroup/system.slice/{SCOPE}/{file}"))?.trim().to_owned())
+fn scope_file(t: &Trial, file: &str) -> Outcome<String> {
+    Ok(fs::read_to_string(format!("/sys/fs/cgroup{}/{file}", scope_path(t)))?.trim().to_owned())
 }
 
 fn units(group: &mut Group) {
+    // Not the runtime's doing, and what all others rest on: the host's /tmp, /var and /etc are the sandbox's, too.
+    group.add("the_sandbox_has_no_units_of_the_host_to_start", |t| {
+        booted()?;
+        for unit in ["sysinit.target", "systemd-tmpfiles-setup.service", "polkit.service", "multi-user.target"] {
+            equal!(property(t, unit, "LoadState")?, "not-found", "{unit}");
+        }
+        Ok(())
+    });
     group.add("a_container_is_a_scope_with_its_processes", |t| {
         booted()?;
         t.create()?;
         let pid = t.pid()?;
-        ensure!(cgroup_of(pid)?.starts_with(&format!("/system.slice/{SCOPE}")), "{}", cgroup_of(pid)?);
-        equal!(property(SCOPE, "ActiveState")?, "active", "the unit before start");
-        equal!(property(SCOPE, "Delegate")?, "yes", "Delegate");
-        equal!(property(SCOPE, "Transient")?, "yes", "Transient");
+        ensure!(cgroup_of(pid)?.starts_with(&scope_path(t)), "{}", cgroup_of(pid)?);
+        equal!(property(t, SCOPE, "ActiveState")?, "active", "the unit before start");
+        equal!(property(t, SCOPE, "Delegate")?, "yes", "Delegate");
+        equal!(property(t, SCOPE, "Transient")?, "yes", "Transient");
         t.args(&["/bin/true"]);
         t.start()?;
         t.wait_for_end()?;
@@ -111,7 +143,7 @@ fn units(group: &mut Group) {
         t.sleeper()?;
         let id = t.id.clone();
         t.call(&["exec", "--detach", &id, "/bin/sleep", "1000"]).go()?.ok()?;
-        let status = systemctl(&["status", "--no-pager", SCOPE])?;
+        let status = systemctl(t, &["status", "--no-pager", SCOPE])?;
         equal!(status.matches("sleep 1000").count(), 2, "processes that systemd counts in:\n{status}");
         Ok(())
     });
@@ -124,7 +156,7 @@ fn units(group: &mut Group) {
         booted()?;
         t.drop_namespace("cgroup");
         let own = t.run_sh("cat /proc/self/cgroup | grep ^0:")?;
-        ensure!(own.starts_with(&format!("0::/system.slice/{SCOPE}")), "{own}");
+        ensure!(own.starts_with(&format!("0::{}", scope_path(t))), "{own}");
         Ok(())
     });
     group.add("in_a_user_namespace", |t| {
@@ -142,7 +174,7 @@ fn units(group: &mut Group) {
         };
         t.call(&["pause", &id]).go()?.ok()?;
         equal!(t.status()?, "paused", "status");
-        systemctl(&["daemon-reload"])?;
+        systemctl(t, &["daemon-reload"])?;
         ensure!(frozen()?.contains("frozen 1"), "after daemon-reload: {}", frozen()?);
         t.call(&["resume", &id]).go()?.ok()?;
         ensure!(frozen()?.contains("frozen 0"), "{}", frozen()?);
@@ -161,8 +193,8 @@ fn endings(group: &mut Group) {
             t.args(&["/bin/true"]);
             t.run()?.ok()?;
         }
-        let all = systemctl(&["list-units", "--all", "--plain", "--no-legend"])?;
-        ensure!(!all.contains("xbt"), "{all}");
+        let all = systemctl(t, &["list-units", "--all", "--plain", "--no-legend"])?;
+        ensure!(!all.contains("xbt-trial"), "{all}");
         Ok(())
     });
     group.add("a_failed_create_leaves_no_unit", |t| {
@@ -202,8 +234,8 @@ fn endings(group: &mut Group) {
         t.sleeper()?;
         let pid = t.pid()?;
         // sleep as PID 1 ignores SIGTERM: systemd kills after the scope's time, so help it.
-        systemctl(&["kill", "--signal=SIGKILL", SCOPE])?;
-        systemctl(&["stop", SCOPE])?;
+        systemctl(t, &["kill", "--signal=SIGKILL", SCOPE])?;
+        systemctl(t, &["stop", SCOPE])?;
         ensure!(!alive(pid), "process {pid} lives");
         t.wait_for_status("stopped")?;
         t.delete()?;
@@ -226,15 +258,16 @@ fn names(group: &mut Group) {
         t.set("/linux/cgroupsPath", json!("xa-b-c.slice:p:name"));
         t.sleeper()?;
         let path = cgroup_of(t.pid()?)?;
-        ensure!(path.starts_with("/xa.slice/xa-b.slice/xa-b-c.slice/p-name.scope"), "{path}");
-        equal!(property("p-name.scope", "Slice")?, "xa-b-c.slice", "Slice");
+        let place = format!("{}/xa.slice/xa-b.slice/xa-b-c.slice/p-name.scope", manager_cgroup(t.mode));
+        ensure!(path.starts_with(&place), "{path}");
+        equal!(property(t, "p-name.scope", "Slice")?, "xa-b-c.slice", "Slice");
         Ok(())
     });
-    group.add("without_a_slice_it_is_the_systems", |t| {
+    group.add("without_a_slice_it_is_the_managers", |t| {
         booted()?;
         t.set("/linux/cgroupsPath", json!(":xbt:trial-1"));
         t.sleeper()?;
-        equal!(property(SCOPE, "Slice")?, "system.slice", "Slice");
+        equal!(property(t, SCOPE, "Slice")?, home_slice(t), "Slice");
         Ok(())
     });
     group.add("without_a_path_the_unit_is_named_after_the_container", |t| {
@@ -242,7 +275,8 @@ fn names(group: &mut Group) {
         t.remove("/linux/cgroupsPath");
         t.sleeper()?;
         let path = cgroup_of(t.pid()?)?;
-        ensure!(path.starts_with("/system.slice/") && path.contains("-trial-1.scope"), "{path}");
+        let home = format!("{}/{}/", manager_cgroup(t.mode), home_slice(t));
+        ensure!(path.starts_with(&home) && path.contains("-trial-1.scope"), "{path}");
         Ok(())
     });
     group.add("a_path_that_names_no_unit_is_refused", |t| {
@@ -253,7 +287,7 @@ fn names(group: &mut Group) {
             t.run_refused()?;
         }
         equal!(
-            systemctl(&["list-units", "--all", "--plain", "--no-legend", "--type=scope"])?.lines().count(),
+            systemctl(t, &["list-units", "--all", "--plain", "--no-legend", "--type=scope"])?.lines().count(),
             1,
             "scopes"
         );
@@ -268,18 +302,18 @@ fn names(group: &mut Group) {
         t.call(&["create", "--bundle", &bundle, &other]).go()?.refused()?;
         t.call(&["delete", "--force", &other]).go()?.ok()?;
         ensure!(alive(pid), "process {pid} is gone");
-        equal!(property(SCOPE, "ActiveState")?, "active", "the unit");
+        equal!(property(t, SCOPE, "ActiveState")?, "active", "the unit");
         equal!(t.status()?, "running", "status");
         Ok(())
     });
 }
 
 /// What must hold before and after systemd has read its configuration again.
-fn across_reloads(mut holds: impl FnMut() -> Outcome) -> Outcome {
-    holds()?;
+fn across_reloads(t: &mut Trial, mut holds: impl FnMut(&mut Trial) -> Outcome) -> Outcome {
+    holds(t)?;
     for verb in ["daemon-reload", "daemon-reexec", "daemon-reload"] {
-        systemctl(&[verb])?;
-        holds()?;
+        systemctl(t, &[verb])?;
+        holds(t)?;
     }
     Ok(())
 }
@@ -295,7 +329,7 @@ fn reloads(group: &mut Group) {
             json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw"}),
         );
         t.sleeper()?;
-        across_reloads(|| {
+        across_reloads(t, |t| {
             let said = exec(
                 t,
                 ": >/dev/allowed && echo open; : 2>&1 <>/dev/denied; echo x >/dev/null && cat /dev/denied 2>&1",
@@ -314,7 +348,7 @@ fn reloads(group: &mut Group) {
             json!({"allow": true, "type": "c", "major": 240, "minor": 5, "access": "rwm"}),
         );
         t.sleeper()?;
-        across_reloads(|| {
+        across_reloads(t, |t| {
             let said = exec(t, "cat /dev/local 2>&1")?;
             ensure!(said.contains("No such device or address"), "{said}");
             Ok(())
@@ -333,7 +367,7 @@ fn limits(group: &mut Group) {
         );
         t.set("/linux/resources/unified", json!({"memory.high": "50331648"}));
         t.sleeper()?;
-        across_reloads(|| {
+        across_reloads(t, |t| {
             for (name, value) in [
                 ("MemoryMax", "67108864"),
                 ("MemoryLow", "33554432"),
@@ -346,7 +380,7 @@ fn limits(group: &mut Group) {
                 ("AllowedCPUs", "0-1"),
                 ("AllowedMemoryNodes", "0"),
             ] {
-                equal!(property(SCOPE, name)?, value, "{name}");
+                equal!(property(t, SCOPE, name)?, value, "{name}");
             }
             for (file, value) in [
                 ("memory.max", "67108864"),
@@ -359,7 +393,7 @@ fn limits(group: &mut Group) {
                 ("cpuset.cpus", "0-1"),
                 ("cpuset.mems", "0"),
             ] {
-                equal!(scope_file(file)?, value, "{file}");
+                equal!(scope_file(t, file)?, value, "{file}");
             }
             Ok(())
         })
@@ -368,7 +402,7 @@ fn limits(group: &mut Group) {
         controller("pids")?;
         t.sleeper()?;
         let pid = t.pid()?;
-        across_reloads(|| {
+        across_reloads(t, |_| {
             equal!(
                 fs::read_to_string(format!("/sys/fs/cgroup{}/pids.max", cgroup_of(pid)?))?.trim(),
                 "max",
@@ -386,13 +420,13 @@ fn limits(group: &mut Group) {
         let resources =
             json!({"memory": {"limit": 48 << 20, "swap": 48 << 20}, "pids": {"limit": 33}, "cpu": {"quota": 30_000}});
         t.call(&["update", "--resources", "-", &id]).stdin(resources.to_string()).go()?.ok()?;
-        across_reloads(|| {
-            equal!(property(SCOPE, "MemoryMax")?, "50331648", "MemoryMax");
-            equal!(property(SCOPE, "TasksMax")?, "33", "TasksMax");
-            equal!(property(SCOPE, "CPUQuotaPerSecUSec")?, "300ms", "CPUQuotaPerSecUSec");
-            equal!(scope_file("memory.max")?, "50331648", "memory.max");
-            equal!(scope_file("pids.max")?, "33", "pids.max");
-            equal!(scope_file("cpu.max")?, "30000 100000", "cpu.max");
+        across_reloads(t, |t| {
+            equal!(property(t, SCOPE, "MemoryMax")?, "50331648", "MemoryMax");
+            equal!(property(t, SCOPE, "TasksMax")?, "33", "TasksMax");
+            equal!(property(t, SCOPE, "CPUQuotaPerSecUSec")?, "300ms", "CPUQuotaPerSecUSec");
+            equal!(scope_file(t, "memory.max")?, "50331648", "memory.max");
+            equal!(scope_file(t, "pids.max")?, "33", "pids.max");
+            equal!(scope_file(t, "cpu.max")?, "30000 100000", "cpu.max");
             Ok(())
         })
     });
@@ -401,7 +435,7 @@ fn limits(group: &mut Group) {
         t.set("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 4 << 20}]));
         t.sleeper()?;
         let pid = t.pid()?;
-        across_reloads(|| {
+        across_reloads(t, |_| {
             let path = format!("/sys/fs/cgroup{}/hugetlb.2MB.max", cgroup_of(pid)?);
             equal!(fs::read_to_string(path)?.trim(), "4194304", "hugetlb.2MB.max");
             Ok(())
@@ -414,7 +448,7 @@ fn annotations(group: &mut Group) {
         booted()?;
         t.set("/annotations", json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000"}));
         t.sleeper()?;
-        equal!(property(SCOPE, "TimeoutStopUSec")?, "7s", "TimeoutStopUSec");
+        equal!(property(t, SCOPE, "TimeoutStopUSec")?, "7s", "TimeoutStopUSec");
         Ok(())
     });
     group.add_beyond_peers(
@@ -435,7 +469,7 @@ fn annotations(group: &mut Group) {
         booted()?;
         t.set("/annotations", json!({"run.oci.systemd.subgroup": "inner"}));
         t.sleeper()?;
-        equal!(cgroup_of(t.pid()?)?, format!("/system.slice/{SCOPE}/inner"), "cgroup");
+        equal!(cgroup_of(t.pid()?)?, format!("{}/inner", scope_path(t)), "cgroup");
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         expect_no_units(t)
@@ -446,12 +480,12 @@ fn connections(group: &mut Group) {
     let why = "runtime.md#errors: an error is generated, which a caller can wait for";
     group.add_beyond_peers(why, "a_bus_that_never_answers_is_given_up", |t| {
         booted()?;
-        let silent = "/run/silent";
-        let listener = UnixListener::bind(silent)?;
+        let silent = t.scratch.join("silent");
+        let listener = UnixListener::bind(&silent)?;
         t.write_config()?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
         let mut call = t.call(&["create", "--bundle", &bundle, &id]);
-        call = call.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={silent}"));
+        call = call.env(bus_variable(t), format!("unix:path={}", silent.display()));
         call.limit = t.limit(Duration::from_secs(50));
         let done = call.go()?.refused()?;
         ensure!(!done.stderr.trim().is_empty(), "the refusal says nothing");
@@ -462,15 +496,57 @@ fn connections(group: &mut Group) {
     });
     group.add("the_message_bus_of_the_environment_is_used", |t| {
         booted()?;
-        if !std::path::Path::new("/usr/bin/dbus-daemon").exists() {
+        if !Path::new(BUS).exists() {
             return skip("requires dbus-daemon");
         }
         t.args(&["/bin/echo", "by bus"]);
         t.write_config()?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+        let socket = if t.mode == Mode::User { format!("{RUNTIME_DIR}/bus") } else { SYSTEM_BUS.to_owned() };
         let call = t.call(&["run", "--bundle", &bundle, &id]);
-        let done = call.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket").go()?.ok()?;
+        let done = call.env(bus_variable(t), format!("unix:path={socket}")).go()?.ok()?;
         equal!(done.stdout, "by bus\n", "stdout");
+        expect_no_units(t)
+    });
+}
+
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
+fn bus_variable(t: &Trial) -> &'static str {
+    if t.mode == Mode::User { "DBUS_SESSION_BUS_ADDRESS" } else { "DBUS_SYSTEM_BUS_ADDRESS" }
+}
+
+/// What only the service manager of an ordinary user has to show.
+fn of_a_user(group: &mut Group) {
+    group.add("a_users_manager_serves_without_a_bus", |t| {
+        of_user(t)?;
+        fs::remove_file(format!("{RUNTIME_DIR}/bus"))?;
+        t.sleeper()?;
+        equal!(property(t, SCOPE, "ActiveState")?, "active", "the unit");
+        let id = t.id.clone();
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        expect_no_units(t)
+    });
+    // Only root may move a process between the two cgroups. The manager asks the system's, over the system's bus;
+    // exec, which the manager has no part in, has to say what it takes.
+    group.add("a_login_session_outside_the_users_manager_gets_a_scope_too", |t| {
+        of_user(t)?;
+        if !Path::new(BUS).exists() {
+            return skip("requires dbus-daemon");
+        }
+        let own = PathBuf::from(format!("/sys/fs/cgroup{}", cgroup_of(std::process::id() as i32)?));
+        let session = PathBuf::from(format!("/sys/fs/cgroup/user.slice/user-{USER}.slice/session-1.scope"));
+        fs::create_dir(&session)?;
+        fs::write(session.join("cgroup.procs"), "0")?;
+        t.sleeper()?;
+        let place = cgroup_of(t.pid()?)?;
+        let id = t.id.clone();
+        let further = t.call(&["exec", &id, "/bin/true"]).go()?;
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        fs::write(own.join("cgroup.procs"), "0")?;
+        fs::remove_dir(&session)?;
+        ensure!(place.starts_with(&scope_path(t)), "{place}");
+        ensure!(further.refused()?.stderr.contains("ermission denied"), "exec says nothing of rights");
         expect_no_units(t)
     });
 }

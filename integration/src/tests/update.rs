@@ -353,6 +353,42 @@ fn samples(group: &mut Group) {
         ensure!(data["memory"]["usage"]["usage"].as_u64() > Some(0), "memory.usage.usage: {data}");
         Ok(())
     });
+    // Of version 1.2 of runc.
+    let why = "neither runc 1.1.5 nor crun 1.8.1 has it; engine contract: pressure has the names of runc's events";
+    group.add_beyond_peers(why, "stats_show_the_pressure_that_the_kernel_shows", |t| {
+        requires_events(t)?;
+        // More to do than there are CPUs, so that somebody waits.
+        t.sh("for i in 1 2 3 4; do while :; do :; done & done; wait");
+        t.create_started()?;
+        let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", t.pid()?))?;
+        let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+        let mount = crate::sandbox::cgroup2_mount().unwrap_or_default();
+        let total = |part: &str, line: &str| -> Option<u64> {
+            let text = fs::read_to_string(mount.join(&own).join(format!("{part}.pressure"))).ok()?;
+            let found = text.lines().find(|text| text.starts_with(line))?;
+            found.split("total=").nth(1)?.parse().ok()
+        };
+        if total("cpu", "some").is_none() {
+            return skip("requires pressure stall information in the kernel (psi=1)");
+        }
+        let waits = eventually(t.limit(Duration::from_secs(8)), || Ok(total("cpu", "some") > Some(0)))?;
+        ensure!(waits, "four busy loops never waited for a CPU");
+        let id = t.id.clone();
+        for (part, file) in [("cpu", "cpu"), ("memory", "memory"), ("blkio", "io")] {
+            for line in ["some", "full"] {
+                let before = total(file, line);
+                let done = t.call(&["events", "--stats", &id]).go()?.ok()?;
+                let after = total(file, line);
+                let psi = parsed(t, &done.stdout)?[0]["data"][part]["psi"][line].clone();
+                let found = psi["total"].as_u64();
+                ensure!(before <= found && found <= after, "{part} {line}: {before:?} <= {psi} <= {after:?}");
+                for average in ["avg10", "avg60", "avg300"] {
+                    ensure!(psi[average].is_f64() || psi[average].is_u64(), "{part} {line}: {psi}");
+                }
+            }
+        }
+        Ok(())
+    });
     for words in [&["--stats"][..], &[]] {
         let name = if words.is_empty() { "the_stream" } else { "stats" };
         add(group, format!("{name}_of_a_stopped_container_is_an_error"), move |t| {

@@ -56,7 +56,8 @@ pub fn run_in(work: &Path, cases: &[Case], settings: &mut Settings) -> Result<Ex
             println!("{} with {name}", case.name);
             number += 1;
             let begun = Instant::now();
-            let (verdict, message, transcript) = run_one(case, &runtime, number, settings);
+            let (verdict, message, transcript) =
+                run_one(case, &runtime, number, settings, &mut |line| println!("{line}"));
             let written = take_records(&settings.records)?;
             let engine = written.first().map_or(case.name.clone(), |row| row.engine.clone());
             let failed = verdict == Verdict::Fail || written.iter().any(|row| row.verdict == Verdict::Fail);

@@ -1,9 +1,12 @@
 //! A fault at every system call: each call that a verb makes, in the runtime and in its child, fails once
 //! with each of several errors, or is the moment at which one of them or both are killed.
 //!
+//! And kernels that lack one feature altogether, which docs/kernel-features.md lists: see `features`.
+//!
 //! Whatever happens, a verb either does what it promises or fails with one line; a payload that runs
 //! sees the protections of an undisturbed run; nothing hangs; and `delete --force` leaves nothing.
 
+mod features;
 mod tracer;
 
 use std::collections::BTreeMap;
@@ -18,13 +21,13 @@ use crate::call::eventually;
 use crate::case::{Case, Group, Outcome, Stop, fail, skip};
 use crate::leftovers::Baseline;
 use crate::trial::{Trial, alive};
-use crate::{ensure, equal};
+use crate::{ensure, equal, sys};
 
 use super::kills::{base_name, delete_everything};
 use super::report;
 use super::settings::Settings;
 
-use tracer::{Disturbance, Fault, Role, Traced};
+use tracer::{Disturbance, Fault, Role, Traced, Trouble};
 
 /// What calls are made to fail with; EINTR has to be tried again, the others are final.
 const ERRORS: [Errno; 6] = [Errno::EPERM, Errno::ENOMEM, Errno::EINTR, Errno::ENOSYS, Errno::EMFILE, Errno::ENOSPC];
@@ -32,9 +35,15 @@ const ERRORS: [Errno; 6] = [Errno::EPERM, Errno::ENOMEM, Errno::EINTR, Errno::EN
 /// How many failures of one case are told before it gives up.
 const TOLD: usize = 25;
 
-const VERBS: [&str; 9] = ["run", "create", "start", "exec", "kill", "delete", "pause", "resume", "state"];
+/// `force` is `delete --force` of a container without a PID namespace.
+const VERBS: [&str; 11] =
+    ["run", "create", "start", "exec", "kill", "delete", "force", "pause", "resume", "update", "state"];
 
-/// Says what protects this process. A device that may not be made is bound from the host. Facts that differ from run to run (namespace inodes, pids) are left out.
+/// The limit that `update` sets, of the one controller that is there everywhere; the file it is in.
+const UPDATED: (u64, &str) = (4 << 20, "hugetlb.2MB.max");
+
+/// Says what protects this process. A device that may not be made is bound from the host. Facts that differ
+/// from run to run (namespace inodes, pids) are left out.
 const WITNESS: &str = r#"
 exec 2>/dev/null
 grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Umask|Sig...):' /proc/self/status
@@ -69,6 +78,9 @@ pub fn cases() -> Vec<Case> {
             });
             group
                 .add(format!("{verb}{suffix}_is_killed_at_every_call"), move |t| Bench::new(t, verb, userns)?.kills(t));
+            group.add(format!("{verb}{suffix}_meets_kernels_without_one_feature"), move |t| {
+                features::without_each(Bench::new(t, verb, userns)?, t)
+            });
         }
     }
     group.cases
@@ -105,6 +117,9 @@ impl Bench {
             t.use_user_namespace()?;
         }
         configure(t)?;
+        if verb == "force" {
+            t.drop_namespace("pid");
+        }
         fs::create_dir_all(&t.root)?;
         let baseline = Baseline::take(t.view, base_name(t));
         let mut bench = Bench { verb, baseline, facts: String::new(), calls: [0; 2], attempts: 0, hit: None };
@@ -173,7 +188,7 @@ impl Bench {
 
     /// One attempt, counted; false when the call was not reached any more.
     fn disturb(&mut self, t: &mut Trial, fault: Fault, tally: &mut Tally) -> Outcome<bool> {
-        let outcome = self.attempt(t, Some(fault));
+        let outcome = self.attempt(t, Some(Trouble::Once(fault)));
         match outcome {
             Ok(Traced { hit: None, .. }) => return Ok(false),
             Ok(traced) if traced.done.succeeded() => tally.did_it += 1,
@@ -195,8 +210,8 @@ impl Bench {
         format!("{}: call {} of {:?}, {call}, {:?}", self.verb, fault.number, fault.role, fault.what)
     }
 
-    /// A container up to where the verb begins, the verb with the fault, and the end of everything.
-    fn attempt(&mut self, t: &mut Trial, fault: Option<Fault>) -> Outcome<Traced> {
+    /// A container up to where the verb begins, the verb with the trouble, and the end of everything.
+    fn attempt(&mut self, t: &mut Trial, trouble: Option<Trouble>) -> Outcome<Traced> {
         self.attempts += 1;
         t.switch_id(&format!("attempt-{}", self.attempts));
         let file = |t: &Trial, kind: &str| t.scratch.join(format!("facts.{kind}"));
@@ -206,19 +221,26 @@ impl Bench {
         t.write_config()?;
         let joined = self.prepare(t)?;
         let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
+        let resources = file(t, "resources").display().to_string();
         let words: Vec<&str> = match self.verb {
             "run" | "create" => vec![self.verb, "--bundle", &bundle, &id],
             "exec" => vec!["exec", &id, "/bin/sh", "-c", WITNESS],
             "kill" => vec!["kill", &id, "KILL"],
+            "force" => vec!["delete", "--force", &id],
+            "update" => vec!["update", "--resources", &resources, &id],
             _ => vec![self.verb, &id],
         };
-        let live = t.call_after(tracer::WAIT_FOR_TRACER, &words).spawn()?;
+        let mut call = t.call_after(tracer::WAIT_FOR_TRACER, &words);
+        if let Some(Trouble::NoCall(number, errno)) = trouble {
+            sys::deny_call(&mut call.command, number.id() as u32, errno);
+        }
+        let live = call.spawn()?;
         let stdout = live.stdout.clone();
-        let mut traced = tracer::trace(&live, joined, fault, &mut self.hit)?;
-        if traced.hit.is_none() && fault.is_none() {
+        let mut traced = tracer::trace(&live, joined, trouble, &mut self.hit)?;
+        if trouble.is_none() {
             traced.done = traced.done.ok()?;
         }
-        let judged = self.judge(t, &traced, &stdout, fault);
+        let judged = self.judge(t, &mut traced, &stdout, trouble);
         let deleted = delete_everything(t, &self.baseline);
         judged?;
         deleted?;
@@ -247,22 +269,34 @@ impl Bench {
                 let id = t.id.clone();
                 t.call(&["pause", &id]).go()?.ok()?;
             }
+            "update" => {
+                let limits = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": UPDATED.0}]});
+                fs::write(t.scratch.join("facts.resources"), limits.to_string())?;
+            }
             _ => {}
         }
         Ok(None)
     }
 
-    fn judge(&mut self, t: &mut Trial, traced: &Traced, stdout: &std::path::Path, fault: Option<Fault>) -> Outcome {
-        let done = &traced.done;
+    fn judge(
+        &mut self,
+        t: &mut Trial,
+        traced: &mut Traced,
+        stdout: &std::path::Path,
+        trouble: Option<Trouble>,
+    ) -> Outcome {
+        let killed = match trouble {
+            Some(Trouble::Once(Fault { what: Disturbance::Kill { runtime, child }, .. })) => (runtime, child),
+            _ => (false, false),
+        };
+        let done = traced.done.clone();
         let lines = done.stderr.lines().count();
         match (done.code, done.signal) {
             (Some(0), _) => {
                 ensure!(!done.stderr.contains("xebec:"), "succeeded and complains: {}", done.stderr);
-                self.judge_success(t, traced, stdout, fault)
+                self.judge_success(t, traced, stdout, trouble)
             }
-            (Some(137), _)
-                if lines == 0 && matches!(fault, Some(Fault { what: Disturbance::Kill { child: true, .. }, .. })) =>
-            {
+            (Some(137), _) if lines == 0 && killed.1 => {
                 // As a container that was killed the moment it began.
                 self.judge_payload(t, traced, stdout, false)
             }
@@ -271,9 +305,7 @@ impl Bench {
                 ensure!(lines == 1 || silenced && lines == 0, "{} and {lines} lines: {}", done.ending(), done.stderr);
                 self.judge_payload(t, traced, stdout, false)
             }
-            (None, Some(9)) if matches!(fault, Some(Fault { what: Disturbance::Kill { runtime: true, .. }, .. })) => {
-                self.judge_payload(t, traced, stdout, false)
-            }
+            (None, Some(9)) if killed.0 => self.judge_payload(t, traced, stdout, false),
             // libc cannot go on without its thread pointer, and has no way to say so.
             (None, Some(11)) if traced.hit == Some(Sysno::arch_prctl) => Ok(()),
             _ => fail(format!("{}: {}", done.ending(), done.stderr)),
@@ -284,9 +316,9 @@ impl Bench {
     fn judge_success(
         &mut self,
         t: &mut Trial,
-        traced: &Traced,
+        traced: &mut Traced,
         stdout: &std::path::Path,
-        fault: Option<Fault>,
+        trouble: Option<Trouble>,
     ) -> Outcome {
         let limit = Duration::from_secs(3);
         match self.verb {
@@ -294,9 +326,13 @@ impl Bench {
                 let ended = eventually(limit, || Ok(t.status()? == "stopped"))?;
                 ensure!(ended, "killed, says the runtime; it lives");
             }
-            "delete" => {
+            "delete" | "force" => {
                 let left = self.baseline.compare(&t.root, std::slice::from_ref(&t.id));
                 ensure!(left.is_empty(), "deleted, says the runtime: {}", left.join("; "));
+            }
+            "update" => {
+                let file = format!("/sys/fs/cgroup{}/{}/{}", t.cgroup_base(), t.id, UPDATED.1);
+                equal!(fs::read_to_string(file)?.trim(), UPDATED.0.to_string(), "the limit after update");
             }
             "pause" => equal!(t.status()?, "paused", "status after pause"),
             "resume" => equal!(t.status()?, "running", "status after resume"),
@@ -308,9 +344,14 @@ impl Bench {
             "create" => {
                 let id = t.id.clone();
                 let started = t.call(&["start", &id]).go()?;
-                if meant_for_child(fault) && !started.succeeded() {
-                    // The child died behind create's back: a stopped container, and start says so.
+                let lacking = matches!(trouble, Some(Trouble::NoCall(..) | Trouble::NoFile(_)));
+                if (lacking || meant_for_child(trouble)) && !started.succeeded() {
+                    // The child died behind create's back: a stopped container, and start says so. Or it
+                    // has come to its last steps now, and cannot do them.
                     equal!(started.stderr.lines().count(), 1, "lines of start");
+                    if lacking {
+                        traced.done = started;
+                    }
                     return Ok(());
                 }
                 started.ok()?;
@@ -320,7 +361,7 @@ impl Bench {
             _ => {}
         }
         // start has opened the gate; what dies behind it is a container that ended.
-        let whole = !(self.verb == "start" && meant_for_child(fault));
+        let whole = !(self.verb == "start" && meant_for_child(trouble));
         self.judge_payload(t, traced, stdout, whole)
     }
 
@@ -355,11 +396,12 @@ impl Bench {
 }
 
 /// Was it the child that was hit?
-fn meant_for_child(fault: Option<Fault>) -> bool {
-    fault.is_some_and(|fault| match fault.what {
-        Disturbance::Kill { child, .. } => child,
-        Disturbance::Fail(_) => fault.role == Role::Child,
-    })
+fn meant_for_child(trouble: Option<Trouble>) -> bool {
+    match trouble {
+        Some(Trouble::Once(Fault { what: Disturbance::Kill { child, .. }, .. })) => child,
+        Some(Trouble::Once(Fault { role, .. })) => role == Role::Child,
+        _ => false,
+    }
 }
 
 /// Without the number that follows `word`: ids differ from attempt to attempt.

@@ -1,9 +1,10 @@
 //! One call of a runtime under ptrace(2), with one of its system calls disturbed: made to fail with an
-//! error, or used as the moment of a SIGKILL. Counts the calls of the runtime and of its child apart.
+//! error, or used as the moment of a SIGKILL; or with a file of the kernel's missing. Counts the calls of the runtime and of its child apart.
 //! The child is let go when it becomes the payload; knows nothing of what the runtime is doing.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::IoSliceMut;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::thread::sleep;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use syscalls::Sysno;
@@ -65,6 +67,16 @@ pub struct Fault {
     pub what: Disturbance,
 }
 
+/// What is wrong with the kernel that a runtime meets.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble {
+    Once(Fault),
+    /// A system call that always answers so, by a seccomp filter that is there before the runtime.
+    NoCall(Sysno, Errno),
+    /// A file of this name that nobody finds.
+    NoFile(&'static str),
+}
+
 /// What became of a disturbed call.
 #[derive(Debug)]
 pub struct Traced {
@@ -88,7 +100,7 @@ pub struct Tracer {
     /// The shell that waited for the tracer has become the runtime.
     begun: bool,
     tasks: BTreeMap<Pid, Task>,
-    fault: Option<Fault>,
+    trouble: Option<Trouble>,
     hit: Option<Sysno>,
     calls: [usize; 2],
     executed: bool,
@@ -107,7 +119,7 @@ pub const WAIT_FOR_TRACER: &str = "kill -STOP $$";
 
 /// Follows a call that began with [`WAIT_FOR_TRACER`] to its end. `joined` is a process that was there
 /// before and counts as the child, as the first process of a created container does for `start`.
-pub fn trace(live: &Live, joined: Option<i32>, fault: Option<Fault>, hit: &mut Option<Sysno>) -> Outcome<Traced> {
+pub fn trace(live: &Live, joined: Option<i32>, trouble: Option<Trouble>, hit: &mut Option<Sysno>) -> Outcome<Traced> {
     let root = Pid::from_raw(live.pid());
     match waitpid(root, Some(WaitPidFlag::WUNTRACED))? {
         WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
@@ -118,7 +130,7 @@ pub fn trace(live: &Live, joined: Option<i32>, fault: Option<Fault>, hit: &mut O
         root,
         begun: false,
         tasks: BTreeMap::from([(root, Task { role: Role::Runtime, answer: None })]),
-        fault,
+        trouble,
         hit: None,
         calls: [0; 2],
         executed: false,
@@ -250,8 +262,14 @@ impl Tracer {
         if operation == ENTRY && begun {
             let number = self.calls[role as usize];
             self.calls[role as usize] += 1;
-            if let Some(fault) = self.fault.filter(|fault| fault.role == role && fault.number == number) {
-                self.disturb(pid, fault.what)?;
+            match self.trouble {
+                Some(Trouble::Once(fault)) if fault.role == role && fault.number == number => {
+                    self.disturb(pid, fault.what)?;
+                }
+                Some(Trouble::NoFile(name)) if opens(pid, name)? => {
+                    self.disturb(pid, Disturbance::Fail(Errno::ENOENT))?
+                }
+                _ => {}
             }
         }
         self.resume(pid, None)
@@ -303,5 +321,22 @@ impl Tracer {
             }
         }
         Ok(())
+    }
+}
+
+/// Is the call that this task is in an open of a file by just this name?
+fn opens(pid: Pid, name: &str) -> nix::Result<bool> {
+    let registers = ptrace::getregs(pid)?;
+    let call = Sysno::new(registers.orig_rax as usize);
+    if !matches!(call, Some(Sysno::openat | Sysno::openat2)) {
+        return Ok(false);
+    }
+    let mut path = vec![0; name.len() + 1];
+    let there = RemoteIoVec { base: registers.rsi as usize, len: path.len() };
+    match process_vm_readv(pid, &mut [IoSliceMut::new(&mut path)], &[there]) {
+        Ok(_) => Ok(path.strip_suffix(&[0]) == Some(name.as_bytes())),
+        // A path that is shorter and ends with its page.
+        Err(Errno::EFAULT) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
