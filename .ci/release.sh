@@ -13,6 +13,8 @@ flags="-C target-feature=+crt-static -C relocation-model=$relocation --remap-pat
 flags="$flags --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
 # What a start needs lies side by side; the list is of this mangling.
 flags="$flags -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$PWD/.ci/order.ld"
+# src/sys/door.rs, where there is one.
+if [ "$(uname -m)" = x86_64 ]; then flags="$flags -C link-arg=-Wl,-e,xebec_entry"; fi
 
 # Named by --version; a source tree without git is of an unknown commit.
 if commit=$(git rev-parse --short=12 HEAD 2>/dev/null); then

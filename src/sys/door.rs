@@ -7,13 +7,13 @@
 //! array included), and the kernel is called by hand.
 //!
 //! Whatever does not go as expected is left to `own_exe::protect`, which tries again and can say why.
-//! Wherever this is not built (see build.rs), it does all of it.
+//! Where this is not the entry point (.ci/release.sh makes it that), it does all of it.
 
 use core::arch::{asm, global_asm};
 use core::ffi::{CStr, c_char};
 use core::mem::MaybeUninit;
 
-// Built as the entry point: the kernel's stack pointer is the only argument (x86-64 psABI, "Process Initialization"),
+// Linked as the entry point: the kernel's stack pointer is the only argument (x86-64 psABI, "Process Initialization"),
 // and the C library's own start finds everything as it was.
 global_asm!(
     ".globl xebec_entry",
