@@ -24,3 +24,12 @@ static ALLOCATOR: alloc::Bump<{ 512 << 10 }> = alloc::Bump::new();
 fn run(words: &[std::ffi::OsString]) -> u8 {
     cli::main(words)
 }
+
+/// Does the running binary lie on a read-only mount, as its first instructions have seen?
+fn is_on_read_only_mount() -> bool {
+    #[cfg(all(not(test), target_arch = "x86_64"))]
+    let seen = door::saw_read_only_mount();
+    #[cfg(not(all(not(test), target_arch = "x86_64")))]
+    let seen = false;
+    seen
+}

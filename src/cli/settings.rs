@@ -93,7 +93,9 @@ fn protect(file: Option<&Path>) -> Result<Option<Arc<Timings>>> {
     let asked = file
         .map(Path::to_owned)
         .or_else(|| std::env::var_os("XEBEC_TIMINGS").filter(|path| !path.is_empty()).map(PathBuf::from));
-    let Some(path) = asked else { return own_exe::protect().map(|()| None) };
+    let Some(path) = asked else {
+        return if crate::is_on_read_only_mount() { Ok(None) } else { own_exe::protect().map(|()| None) };
+    };
     let earlier =
         own_exe::BEGUN.to_str().ok().and_then(|name| std::env::var(name).ok()).and_then(|text| text.parse().ok());
     own_exe::protect_telling(Some(stamps::now()))?;

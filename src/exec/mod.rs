@@ -189,6 +189,7 @@ impl Start<'_> {
             tools,
             options: self.options,
             opener: Opener::Channel,
+            network_comes: false,
         };
         let mut scene = spawn::scene(&parts, channel, None)?;
         self.add_root(&mut scene)?;

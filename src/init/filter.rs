@@ -13,11 +13,13 @@ use rustix::net::{SocketFlags, accept_with};
 use rustix::thread::nanosleep;
 use rustix::time::Timespec;
 
-use crate::sys::{Call, During, Outcome, helper, process};
+use crate::sys::helper::Helper;
+use crate::sys::{Call, During, Outcome, process};
 
 use super::Scene;
 use super::wire::{self, Kind, Record};
 
+static HELPER: Helper = Helper::new();
 /// The listener's number, once there is one.
 static LISTENER: AtomicU32 = AtomicU32::new(NONE);
 const NONE: u32 = u32::MAX;
@@ -35,7 +37,7 @@ pub fn load(scene: &Scene<'_>) -> Outcome {
     }
     let accepted = await_taker(scene)?;
     let taker = accepted.as_ref().map_or(process::number(scene.channel), |taker| process::number(taker.as_fd()));
-    helper::start(send_listener, taker).during(Call::Clone3)?;
+    HELPER.start(send_listener, taker).during(Call::Clone3)?;
     let Some(listener) = load()? else { return Err(Errno::NOENT).during(Call::Seccomp) };
     LISTENER.store(process::number(listener.as_fd()), Ordering::Release);
     while !TAKEN.load(Ordering::Acquire) {

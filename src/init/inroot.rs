@@ -16,7 +16,7 @@ const PATH_MAX: usize = libc::PATH_MAX as usize;
 /// How many links may lead from a path to what is made there (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 /// openat2 gives EAGAIN while somebody renames directories; an attacker can keep that up only so long.
-const RACES_MAX: usize = 256;
+const RACES_MAX: usize = 64;
 
 /// Opens `path` below `root` (O_PATH and `flags`); the last component may be a link.
 pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {

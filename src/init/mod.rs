@@ -24,7 +24,7 @@ use crate::plan::step::Step;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::process::StringVector;
 use crate::sys::stamps::Stamps;
-use crate::sys::{Call, During, Fail, Outcome, process, settings};
+use crate::sys::{Call, During, Fail, Outcome, network, process, settings};
 
 use hook::{Ending, Prepared};
 use wire::{Kind, Record};
@@ -47,6 +47,8 @@ pub struct Scene<'p> {
     /// Trees that the parent made, in the order of their slots.
     pub trees: Vec<u32>,
     pub console_socket: Option<u32>,
+    /// The network namespace comes through the channel, instead of from clone3.
+    pub network_comes: bool,
     pub argv: StringVector,
     pub envp: StringVector,
     pub create_container: Vec<Prepared>,
@@ -186,7 +188,8 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
             Ok(_) | Err(Errno::NOSYS) => Ok(()),
             Err(errno) => Err(errno).during(Call::Keyctl),
         },
-        Step::Loopback => bring_loopback_up(),
+        Step::Loopback => network::bring_loopback_up().map(drop),
+        Step::Network => enter_network(scene),
         Step::NetDevices => wire::expect_byte(scene.channel, wire::EQUIPPED).during(Call::ParentGone),
         Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
         Step::Domainname(name) => settings::setdomainname(name.to_bytes()).during(Call::Setdomainname),
@@ -340,11 +343,13 @@ fn join_container(scene: &Scene<'_>, namespaces: u64, become_root: bool) -> Outc
     if become_root { identity::become_root() } else { Ok(()) }
 }
 
-fn bring_loopback_up() -> Outcome {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket =
-        socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).during(Call::Socket)?;
-    settings::loopback_up(socket.as_fd()).during(Call::SiocSifflags)
+/// The network namespace that the parent's second thread has made; clone3's, where there is no such thread.
+fn enter_network(scene: &Scene<'_>) -> Outcome {
+    if !scene.network_comes {
+        return network::bring_loopback_up().map(drop);
+    }
+    let namespace = wire::expect_fd(scene.channel, wire::NETWORK).during(Call::ParentGone)?;
+    settings::setns(namespace.as_fd(), libc::CLONE_NEWNET as u64).during(Call::Setns)
 }
 
 fn await_hooks(scene: &Scene<'_>) -> Outcome {

@@ -4,10 +4,12 @@
 //! size, the parent answers with single bytes. End of file means that the other
 //! side is gone.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
+};
 
 use crate::sys::{Call, Fail};
 
@@ -15,6 +17,8 @@ use crate::sys::{Call, Fail};
 pub const MAPPED: u8 = b'm';
 /// Parent to child: it is in its cgroup v1 directories.
 pub const PLACED: u8 = b'p';
+/// Parent to child, with a handle of it: the network namespace is made.
+pub const NETWORK: u8 = b'n';
 /// Parent to child: the network devices are in its network namespace.
 pub const EQUIPPED: u8 = b'e';
 /// Parent to child: the runtime's hooks have run.
@@ -148,6 +152,25 @@ pub fn expect_byte(channel: BorrowedFd<'_>, expected: u8) -> Result<(), Errno> {
     match (received, byte[0]) {
         (1, byte) if byte == expected => Ok(()),
         (0, _) => Err(Errno::PIPE),
+        _ => Err(Errno::PROTO),
+    }
+}
+
+/// Waits for `expected` and the file descriptor that comes with it; EPIPE when the parent is gone.
+pub fn expect_fd(channel: BorrowedFd<'_>, expected: u8) -> Result<OwnedFd, Errno> {
+    let mut byte = [0u8; 1];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        recvmsg(channel, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    match (received.bytes, byte[0], fd) {
+        (1, byte, Some(fd)) if byte == expected => Ok(fd),
+        (0, ..) => Err(Errno::PIPE),
         _ => Err(Errno::PROTO),
     }
 }

@@ -229,8 +229,13 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         label: mount_label(config, host)?,
     };
     let mut trees = 0;
+    let mut network = namespaces.network_apart(config);
     for (index, mount) in config.mounts.iter().enumerate() {
         let mut step = mounts::plan_mount(index, mount, &context)?;
+        if network && mounts::may_show_network(&step.what) {
+            steps.push(Step::Network);
+            network = false;
+        }
         if let MountWhat::Tree(tree) = &mut step.what {
             tree.slot = trees;
             trees += 1;
@@ -239,6 +244,9 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
     }
     if let Some(source) = &request.notify {
         steps.push(Step::Mount(Box::new(notify::plan_mount(source)?)));
+    }
+    if network {
+        steps.push(Step::Network);
     }
     if let Some(process) = &config.process {
         steps.push(Step::WorkingDirectory(cstring("process.cwd", &process.cwd)?));

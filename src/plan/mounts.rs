@@ -1,6 +1,6 @@
 //! `mounts` to mount steps: options sorted into attributes, propagation and the file system's own.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use crate::config::mount_options::{Effect, mount_option};
 use crate::config::{Mount, Text};
@@ -107,6 +107,12 @@ pub fn plan_mount(index: usize, mount: &Mount<'_>, context: &MountContext<'_>) -
 /// A path below the root: absolute, also where an old config leaves the slash away (config.md, "Mounts").
 pub fn in_root(item: &str, path: &str) -> Result<CString> {
     if path.starts_with('/') { cstring(item, path) } else { cstring(item, &format!("/{path}")) }
+}
+
+/// Does this mount depend on the network namespace it is made in? sysfs and network file systems do; these do not.
+pub fn may_show_network(what: &MountWhat) -> bool {
+    const OTHERS: &[&CStr] = &[c"proc", c"tmpfs", c"devpts", c"mqueue", c"cgroup2", c"overlay"];
+    matches!(what, MountWhat::New(new) if !OTHERS.contains(&new.kind.as_c_str()))
 }
 
 fn sort_options(options: &[Text<'_>]) -> Sorted {

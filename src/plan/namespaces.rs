@@ -76,6 +76,13 @@ impl Namespaces {
         at_clone.fold(0, |flags, (_, flag)| flags | *flag as u64)
     }
 
+    /// Is a new network namespace made apart from the others, by a second thread of the parent? Not where it belongs
+    /// to another user namespace than the runtime's, nor where the parent has to put devices into it early.
+    #[must_use]
+    pub fn network_apart(&self, config: &Config<'_>) -> bool {
+        self.is_new("network") && !self.has("user") && config.linux.net_devices.is_empty()
+    }
+
     /// Is a user namespace joined? Then the others must be made from inside it, to belong to it.
     #[must_use]
     pub fn joins_user(&self) -> bool {
@@ -185,7 +192,7 @@ pub fn enter(
     if !request.no_new_keyring {
         steps.push(Step::Keyring(cstring("id", &format!("_ses.{}", request.id))?));
     }
-    if namespaces.is_new("network") {
+    if namespaces.is_new("network") && !namespaces.network_apart(config) {
         steps.push(Step::Loopback);
     }
     if !config.linux.net_devices.is_empty() {

@@ -56,6 +56,8 @@ pub enum Step {
     Keyring(CString),
     /// Brings `lo` up.
     Loopback,
+    /// Enters the network namespace that the parent has made meanwhile, with `lo` up.
+    Network,
     /// Waits until the parent has moved the network devices in: sysctls may name them.
     NetDevices,
     Hostname(CString),

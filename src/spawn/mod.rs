@@ -8,7 +8,8 @@
 //! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
 //! id maps, write `creating` ── MAPPED ───▶ becomes root in its user namespace
 //! unit, or cgroup v1 ───────── PLACED ───▶ CgroupNamespace
-//! limits, device filter                    mounts, devices …
+//! limits, device filter                    mounts …
+//! second thread's namespace ── NETWORK ──▶ Network, /sys, devices …
 //!                  ◀───────── Hooks ────── RuntimeHooks
 //! run hooks ────────────────── HOOKED ───▶
 //!                  ◀──── Console + fd ──── Console (foreground `run`)
@@ -24,6 +25,7 @@ mod hooks;
 pub(crate) mod listener;
 mod maps;
 mod net_device;
+mod network;
 mod notify;
 mod outside;
 pub mod own_exe;
@@ -51,6 +53,7 @@ use crate::init::wire::{self, Kind, Record as ChildRecord};
 use crate::init::{Gate, Scene, inroot};
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
+use crate::sys::network::Coming;
 use crate::sys::process::{self, Child, StringVector};
 use crate::timings::Timings;
 
@@ -165,6 +168,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
     let mut plan = plan(&config, bundle, id, options)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
+    let network = network::begin(&plan);
     options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;
@@ -176,9 +180,18 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
         Ok(claim) => claim,
         Err(error) => return Err(forget(&container, error)),
     };
-    let parts = Parts { container: &container, record: &record, plan: &plan, tools: &tools, options, opener };
+    let parts = Parts {
+        container: &container,
+        record: &record,
+        plan: &plan,
+        tools: &tools,
+        options,
+        opener,
+        network_comes: network.is_some(),
+    };
     let mut child = None;
-    let built = remember(&container, &record, bundle).and_then(|()| build(&parts, claim, &mut outside, &mut child));
+    let built =
+        remember(&container, &record, bundle).and_then(|()| build(&parts, claim, network, &mut outside, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),
@@ -269,12 +282,15 @@ pub(crate) struct Parts<'p> {
     pub tools: &'p Tools,
     pub options: &'p Options,
     pub opener: Opener,
+    /// The network namespace is made apart, and sent to the child.
+    pub network_comes: bool,
 }
 
 /// Makes cgroup and child, and brings the child to its gate.
 fn build(
     parts: &Parts<'_>,
     claim: cgroup::Claim<'_>,
+    network: Option<Coming>,
     outside: &mut Outside,
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
@@ -296,6 +312,10 @@ fn build(
     container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     parts.options.mark("id maps, limits, device filter");
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
+    if let Some(coming) = network {
+        parts.options.mark("network namespace");
+        network::hand_over(coming, ours.as_fd(), made, plan)?;
+    }
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {
         tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
@@ -389,6 +409,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         joins: tools.joins.iter().map(number).collect(),
         trees: tools.trees.iter().map(number).collect(),
         console_socket: tools.console_socket.as_ref().map(number),
+        network_comes: parts.network_comes,
         argv: StringVector::new(plan.exec.args.clone()),
         envp: StringVector::new(env),
         create_container: prepare(&plan.hooks.create_container, Status::Creating)?,
@@ -408,7 +429,17 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
 
 /// Sends one byte; when the child is gone, its own last word is the better error.
 pub(super) fn tell(channel: BorrowedFd<'_>, byte: u8, child: &Child, plan: &Plan) -> Result<()> {
-    match wire::send_byte(channel, byte) {
+    deliver(channel, child, plan, || wire::send_byte(channel, byte))
+}
+
+/// Sends; when the child is gone, its last word says why.
+fn deliver(
+    channel: BorrowedFd<'_>,
+    child: &Child,
+    plan: &Plan,
+    send: impl FnOnce() -> std::result::Result<(), Errno>,
+) -> Result<()> {
+    match send() {
         Ok(()) => Ok(()),
         Err(Errno::PIPE | Errno::CONNRESET) => loop {
             let (message, _) = receive(channel, child, plan)?;

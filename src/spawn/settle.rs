@@ -119,7 +119,8 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
 pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: Scene<'_>) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
     let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
-    let flags = plan.namespaces.clone_flags();
+    let apart = if scene.network_comes { libc::CLONE_NEWNET as u64 } else { 0 };
+    let flags = plan.namespaces.clone_flags() & !apart;
     let user = find("user");
     let clone = || match user {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),

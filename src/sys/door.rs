@@ -12,6 +12,7 @@
 use core::arch::{asm, global_asm};
 use core::ffi::{CStr, c_char};
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 // Linked as the entry point: the kernel's stack pointer is the only argument (x86-64 psABI, "Process Initialization"),
 // and the C library's own start finds everything as it was.
@@ -31,6 +32,14 @@ global_asm!(
     door = sym door,
 );
 
+/// What the look at the own binary's mount has found: nothing is left to do for `own_exe`.
+static READ_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Was the binary seen on a read-only mount? `false` also where nobody has looked.
+pub fn saw_read_only_mount() -> bool {
+    READ_ONLY.load(Ordering::Relaxed)
+}
+
 const EXE: &CStr = c"/proc/self/exe";
 
 /// `stack` is what the kernel made: the count of the arguments, they, a null, the environment, a null.
@@ -40,8 +49,11 @@ unsafe extern "C" fn door(stack: *const usize) {
         let count = *stack;
         let argv = stack.add(1).cast::<*const c_char>();
         let envp = argv.add(count + 1);
-        if wants_protection(argv, envp) && !is_on_read_only_mount() {
-            run_again(argv, envp);
+        if wants_protection(argv, envp) {
+            match is_on_read_only_mount() {
+                true => READ_ONLY.store(true, Ordering::Relaxed),
+                false => run_again(argv, envp),
+            }
         }
     }
 }

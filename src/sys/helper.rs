@@ -1,8 +1,8 @@
-//! A second thread beside the child, which neither allocates nor links a thread library.
+//! A second thread that neither allocates nor links a thread library.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 
@@ -12,62 +12,94 @@ use super::vfork::clone3_on_stack;
 /// More than the frames of a few system calls.
 const STACK: usize = 64 << 10;
 
-/// What the helper runs.
+/// What a helper runs.
 type Body = fn(u32);
 
-/// The one helper's stack and story; never used twice in a process.
+/// A place for one helper at a time: its stack and its story.
 #[repr(C, align(16))]
-struct Helper {
+pub struct Helper {
     stack: UnsafeCell<[u8; STACK]>,
     body: UnsafeCell<(Body, u32)>,
-    used: AtomicBool,
+    /// 0 when there is no helper; the kernel writes it when one has ended (CLONE_CHILD_CLEARTID).
+    busy: AtomicU32,
 }
 
-// SAFETY: `used` lets one thread in, once: it writes `body` before the helper exists, and both cells are
-// the helper's alone from then on.
+// SAFETY: `busy` lets one thread in at a time: it writes `body` before the helper exists, and both cells are
+// the helper's alone until the kernel says that it has ended.
 unsafe impl Sync for Helper {}
 
-static HELPER: Helper =
-    Helper { stack: UnsafeCell::new([0; STACK]), body: UnsafeCell::new((|_| (), 0)), used: AtomicBool::new(false) };
+impl std::fmt::Debug for Helper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Helper").field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
 
-/// clone3(2) of a thread that calls `body(argument)` and ends. It shares everything with this one, file
-/// descriptors too, but has what belongs to a task for itself: a seccomp filter that this thread loads
-/// afterwards does not judge it. execve(2) ends it, exit_group(2) ends both.
-///
-/// It shares this thread's thread-local variables as well, errno among them: `body` must neither use any, nor
-/// allocate, nor panic. EBUSY for the second one in a process; ENOSYS on other machines than x86_64 and aarch64.
-pub fn start(body: Body, argument: u32) -> Result<(), Errno> {
-    if HELPER.used.swap(true, Ordering::Relaxed) {
-        return Err(Errno::BUSY);
+impl Helper {
+    /// Room for one, with nobody in it; it has to be a static.
+    #[must_use]
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Helper {
+        Helper { stack: UnsafeCell::new([0; STACK]), body: UnsafeCell::new((|_| (), 0)), busy: AtomicU32::new(0) }
     }
-    // SAFETY: `used` makes us the first and only one here, and the helper does not exist yet.
-    unsafe { *HELPER.body.get() = (body, argument) };
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
-    let mut args = CloneArgs {
-        flags: flags as u64,
-        stack: HELPER.stack.get() as u64,
-        stack_size: STACK as u64,
-        ..CloneArgs::default()
+
+    /// clone3(2) of a thread that calls `body(argument)` and ends. It shares everything with this one, file
+    /// descriptors too, but has what belongs to a task for itself: namespaces that it unshares, and a seccomp
+    /// filter that this thread loads afterwards does not judge it. execve(2) ends it, exit_group(2) ends both.
+    ///
+    /// It shares this thread's thread-local variables as well, errno among them: `body` must neither use any (so no
+    /// call of the C library's), nor allocate, nor panic. EBUSY while the place is taken, which it stays for ever
+    /// after another error; ENOSYS on other machines than x86_64 and aarch64.
+    ///
+    /// All signals are blocked in it: a handler of the caller's program would run with this thread's variables.
+    pub fn start(&'static self, body: Body, argument: u32) -> Result<(), Errno> {
+        if self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return Err(Errno::BUSY);
+        }
+        // SAFETY: `busy` makes us the only one here, and there is no helper.
+        unsafe { *self.body.get() = (body, argument) };
+        let flags = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM
+            | libc::CLONE_CHILD_CLEARTID;
+        let mut args = CloneArgs {
+            flags: flags as u64,
+            child_tid: self.busy.as_ptr() as u64,
+            stack: self.stack.get() as u64,
+            stack_size: STACK as u64,
+            ..CloneArgs::default()
+        };
+        let mask = set_signal_mask(u64::MAX)?;
+        // SAFETY: the stack is aligned (its type says so), the helper's alone, and static; so is `busy`, which the
+        // kernel clears; `enter` never returns.
+        let made = unsafe { clone3_on_stack(&raw mut args, enter, self.body.get().cast()) };
+        set_signal_mask(mask)?;
+        match made {
+            result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// rt_sigprocmask(2) of the kernel's 64 signals, those included that a C library keeps for itself; the mask before.
+fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
+    let mut before = 0u64;
+    // SAFETY: both masks are of the size told, and the kernel only reads the first and writes the second.
+    let set = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>())
     };
-    // SAFETY: the stack is aligned (its type says so), the helper's alone, and static; `enter` never returns.
-    match unsafe { clone3_on_stack(&raw mut args, enter, std::ptr::null_mut()) } {
-        result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)),
-        _ => Ok(()),
-    }
+    super::check(set).map(|_| before)
 }
 
 /// The helper's first function.
 ///
 /// # Safety
-/// Only for the helper.
-unsafe extern "C" fn enter(_: *mut c_void) -> ! {
-    // SAFETY: written before this thread was made, and not touched since.
-    let (body, argument) = unsafe { *HELPER.body.get() };
+/// `story` is its place's `body`.
+unsafe extern "C" fn enter(story: *mut c_void) -> ! {
+    // SAFETY: written before this thread was made, and not touched until it has ended.
+    let (body, argument) = unsafe { *story.cast::<(Body, u32)>() };
     body(argument);
     loop {
         // SAFETY: exit(2) ends this thread only; nothing of it is used afterwards.
@@ -78,21 +110,36 @@ unsafe extern "C" fn enter(_: *mut c_void) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU32;
     use std::time::{Duration, Instant};
 
-    #[test]
-    fn the_helper_works_in_our_memory_and_there_is_one() {
-        static SEEN: AtomicU32 = AtomicU32::new(0);
-        match start(|argument| SEEN.store(argument, Ordering::Release), 42) {
-            Err(Errno::NOSYS) => return,
-            started => started.expect("started"),
-        }
+    fn wait_for(what: impl Fn() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while SEEN.load(Ordering::Acquire) == 0 && Instant::now() < deadline {
+        while !what() && Instant::now() < deadline {
             std::hint::spin_loop();
         }
-        assert_eq!(SEEN.load(Ordering::Acquire), 42);
-        assert_eq!(start(|_| (), 0), Err(Errno::BUSY));
+        assert!(what());
+    }
+
+    #[test]
+    fn a_helper_works_in_our_memory_one_at_a_time() {
+        static PLACE: Helper = Helper::new();
+        static SEEN: AtomicU32 = AtomicU32::new(0);
+        static MAY_END: AtomicU32 = AtomicU32::new(0);
+        fn body(argument: u32) {
+            SEEN.store(argument, Ordering::Release);
+            while MAY_END.load(Ordering::Acquire) != argument {
+                std::hint::spin_loop();
+            }
+        }
+        for argument in [42, 43] {
+            match PLACE.start(body, argument) {
+                Err(Errno::NOSYS) => return,
+                started => started.expect("started"),
+            }
+            wait_for(|| SEEN.load(Ordering::Acquire) == argument);
+            assert_eq!(PLACE.start(body, 0), Err(Errno::BUSY));
+            MAY_END.store(argument, Ordering::Release);
+            wait_for(|| PLACE.busy.load(Ordering::Acquire) == 0);
+        }
     }
 }

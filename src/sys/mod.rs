@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod helper;
 pub mod mount;
 pub mod netlink;
+pub mod network;
 pub mod process;
 pub mod settings;
 pub mod stamps;
@@ -81,7 +82,7 @@ calls! {
     Symlinkat = "symlinkat", TiocGPtPeer = "ioctl(TIOCGPTPEER)", TiocSCtty = "ioctl(TIOCSCTTY)",
     TiocSWinsz = "ioctl(TIOCSWINSZ)", Umount = "umount2", Unlinkat = "unlinkat", Unshare = "unshare",
     VerifyDevice = "fstat", VerifyDir = "fstat", VerifyProc = "fstatfs", Wait = "waitid", Write = "write", Dup = "dup3",
-    SiocSifflags = "ioctl(SIOCSIFFLAGS)", Socket = "socket", ParentGone = "recv",
+    SiocGskns = "ioctl(SIOCGSKNS)", SiocSifflags = "ioctl(SIOCSIFFLAGS)", Socket = "socket", ParentGone = "recv",
 }
 
 /// Turns a libc-style result into an errno result.

@@ -187,18 +187,6 @@ pub fn unshare(flags: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Brings the interface `lo` up in the calling process's network namespace (netdevice(7)).
-pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: an all-zero ifreq is valid; the name fits and stays NUL-terminated.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads an ifreq, which lives through the call.
-    check(unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
-    Ok(())
-}
-
 /// prlimit(2) of the calling process with a raw resource number.
 pub fn prlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = [soft, hard];

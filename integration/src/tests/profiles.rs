@@ -204,11 +204,13 @@ fn recorded_with_others(group: &mut Group) {
         t.expect_unknown()
     });
     add(group, "what_exec_calls_is_recorded_too", |t| {
-        t.sh("while [ ! -e /tmp/end ]; do sleep 0.05; done");
+        t.sh("echo up > /out/up; while [ ! -e /tmp/end ]; do sleep 0.05; done");
         t.write_config()?;
         let words = record_words(t, &[]);
         let live = t.call(&as_words(&words)).spawn()?;
+        // Running, and past its execve, which the recording holds for a while: until then init is undumpable.
         runs(t)?;
+        t.wait_for_file(t.rootfs().join("out/up"))?;
         let id = t.id.clone();
         t.call(&["exec", &id, "/bin/sh", "-c", "mkdir /tmp/from-exec; touch /tmp/end"]).go()?.ok()?;
         live.wait()?.ok()?;
