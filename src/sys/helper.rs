@@ -19,7 +19,8 @@ type Body = fn(u32);
 #[repr(C, align(16))]
 pub struct Helper {
     stack: UnsafeCell<[u8; STACK]>,
-    body: UnsafeCell<(Body, u32)>,
+    /// `None` when new: a place of zeros takes no room in the program.
+    body: UnsafeCell<Option<(Body, u32)>>,
     /// 0 when there is no helper; the kernel writes it when one has ended (CLONE_CHILD_CLEARTID).
     busy: AtomicU32,
 }
@@ -39,7 +40,7 @@ impl Helper {
     #[must_use]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Helper {
-        Helper { stack: UnsafeCell::new([0; STACK]), body: UnsafeCell::new((|_| (), 0)), busy: AtomicU32::new(0) }
+        Helper { stack: UnsafeCell::new([0; STACK]), body: UnsafeCell::new(None), busy: AtomicU32::new(0) }
     }
 
     /// clone3(2) of a thread that calls `body(argument)` and ends. It shares everything with this one, file
@@ -56,7 +57,7 @@ impl Helper {
             return Err(Errno::BUSY);
         }
         // SAFETY: `busy` makes us the only one here, and there is no helper.
-        unsafe { *self.body.get() = (body, argument) };
+        unsafe { *self.body.get() = Some((body, argument)) };
         let flags = libc::CLONE_VM
             | libc::CLONE_FS
             | libc::CLONE_FILES
@@ -99,8 +100,9 @@ fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
 /// `story` is its place's `body`.
 unsafe extern "C" fn enter(story: *mut c_void) -> ! {
     // SAFETY: written before this thread was made, and not touched until it has ended.
-    let (body, argument) = unsafe { *story.cast::<(Body, u32)>() };
-    body(argument);
+    if let Some((body, argument)) = unsafe { *story.cast::<Option<(Body, u32)>>() } {
+        body(argument);
+    }
     loop {
         // SAFETY: exit(2) ends this thread only; nothing of it is used afterwards.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
