@@ -149,18 +149,30 @@ show() { # OUT
     fi
 }
 
+# What the VM said of its exit status, in $said; qemu's own in $status.
+boot_once() {
+    rm -f "$out" "$console"
+    status=0
+    boot "$directory" "$out" "$console" || status=$?
+    said=$(sed -n 's/^# vm: exit status //p' "$out" 2>/dev/null || :)
+}
+
 # One VM; what it left unsaid is one failure.
 test_on() { # KERNEL
-    out=$kept/out.$1 console=$kept/console.$1 status=0
+    out=$kept/out.$1 console=$kept/console.$1
     directory=$(sh "$here/kernel.sh" "$1")
     echo "== Linux $1: $(basename "$directory")"
     make_vm_directory "$1"
     make_initramfs "$directory"
-    rm -f "$out" "$console"
-    boot "$directory" "$out" "$console" || status=$?
+    boot_once
+    if [ -z "$said" ] && grep -qs 'Kernel panic' "$console"; then
+        echo "# The VM's kernel died, which emulation does to it once in a while. Its console ends:"
+        tail -n 30 "$console" | sed 's/^/#     /'
+        echo '# Once more; a second time is a failure.'
+        boot_once
+    fi
     [ -z "$shell" ] || return 0
     show "$out"
-    said=$(sed -n 's/^# vm: exit status //p' "$out")
     if [ -n "$said" ]; then
         return "$said"
     fi
