@@ -44,7 +44,7 @@ check:
 	@sh .ci/test.sh lint unit conformance
 
 test:
-	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
+	@sh .ci/test.sh lint unit conformance conformance_userns conformance_user conformance_host vm gate binary audit servers engines stress_small faults_small hostile_small fuzz_small demo
 
 test-vm:
 	@sh .ci/deps.sh build release test vm

@@ -3,84 +3,21 @@
 //!
 //! Each test starts itself again inside the namespaces; what cannot run there says so.
 
+mod inside;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use inside::{Removed, config, hybrid, inside, layout, made, name, plan};
 use rustix::process::Signal;
-use xebec::cgroup::{
-    Cgroup, CgroupPlan, DeviceFilter, Layout, Options, Record, plan_cgroup, plan_update, probe_layout,
-};
-use xebec::config::{Config, Resources};
+use xebec::cgroup::{Cgroup, DeviceFilter, Layout, Options, Record, plan_cgroup, plan_update};
+use xebec::config::Resources;
 
-const INNER: &str = "XEBEC_TEST_INSIDE";
 const V2_VIEW: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && ";
 const BPFFS: &str = "mount -t bpf none /sys/fs/bpf && ";
-
-/// Runs `body` inside fresh namespaces, after the shell commands of `prepare`. The
-/// outer process only starts the inner one and looks at its end.
-fn inside(test: &str, prepare: &str, body: impl FnOnce()) {
-    if std::env::var_os(INNER).is_some() {
-        return body();
-    }
-    if !rustix::process::geteuid().is_root() {
-        return eprintln!("SKIP {test}: needs root");
-    }
-    let script = format!("set -e; {prepare} exec \"$0\" --exact {test} --nocapture --include-ignored");
-    let output = Command::new("unshare")
-        .args(["-m", "-C", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private", "sh", "-c", &script])
-        .arg(std::env::current_exe().unwrap())
-        .env(INNER, "1")
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    eprint!("{err}");
-    assert!(output.status.success(), "{:?}\n{out}", output.status);
-    assert!(out.contains("1 passed"), "the inner test did not run: {out}");
-}
-
-fn name(what: &str) -> String {
-    // Unique among concurrent runs on one host: the PID namespace's inode.
-    let ns = fs::read_link("/proc/self/ns/pid").unwrap();
-    let digits: String = ns.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-    format!("xebec-test-{digits}-{what}")
-}
-
-fn config(linux: &str) -> Config<'_> {
-    serde_json::from_str(linux).unwrap()
-}
-
-fn plan(what: &str, layout: &Layout, resources: &str) -> xebec::Result<CgroupPlan> {
-    let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"resources":{resources}}}}}"#);
-    plan_cgroup(&name(what), &config(&text), layout, &Options::default())
-}
-
-fn layout() -> Layout {
-    probe_layout().unwrap()
-}
-
-/// Removes the cgroup whatever happens to the test.
-struct Removed(Record);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        let killed = self.0.kill_all(Signal::KILL);
-        let removed = self.0.remove();
-        if !std::thread::panicking() {
-            killed.and(removed).unwrap();
-        }
-    }
-}
-
-fn made(plan: &CgroupPlan) -> (Cgroup<'_>, Removed) {
-    let claim = plan.claim().unwrap();
-    let removed = Removed(plan.record());
-    let cgroup = claim.create().unwrap();
-    cgroup.apply().unwrap();
-    (cgroup, removed)
-}
 
 /// A shell that waits for a line on its stdin and then runs `script`.
 fn shell(script: &str) -> Child {
@@ -389,13 +326,6 @@ fn the_verifier_takes_large_rule_sets() {
         let DeviceFilter::Program { program, .. } = &plan.devices else { panic!("no program") };
         assert!(program.len() > 3000);
         drop(made(&plan));
-    });
-}
-
-fn hybrid(test: &str, body: impl FnOnce(&Layout)) {
-    inside(test, "", || match layout() {
-        Layout::V2 { .. } => eprintln!("SKIP {test}: not a hybrid host"),
-        layout => body(&layout),
     });
 }
 

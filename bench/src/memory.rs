@@ -111,6 +111,14 @@ fn runs_with(contender: &Contender, kit: &Kit, place: &Place, kib: u64, number: 
         // Below the limit too; clone3 would take it out of our cgroup.
         bundle = kit.bundle_in(&format!("/{name}"), &bundle.id, Shape::default(), "/exit")?;
     }
+    // What memory cannot hold is not to go to swap. Version 1's limit on both together needs the other one first.
+    for (file, value) in [("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", kib << 10)] {
+        let path = limited.join(file);
+        if path.exists() {
+            fs::write(limited.join(place.limit_file), (kib << 10).to_string()).map_err(failed)?;
+            fs::write(path, value.to_string()).map_err(failed)?;
+        }
+    }
     let ran = fs::write(limited.join(place.limit_file), (kib << 10).to_string())
         .and_then(|()| run_in(&limited, &contender.command(Verb::Run, &bundle)));
     let ended = end_all(&limited).map_err(failed);

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{Outcome, Stop, fail};
+use crate::sys::await_end;
 
 /// A call that is being put together.
 #[derive(Debug)]
@@ -85,18 +86,15 @@ impl Live {
     }
 
     pub fn wait(mut self) -> Outcome<Done> {
-        let deadline = self.started + self.limit;
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break Some(status);
-            }
-            if Instant::now() > deadline {
-                self.child.kill()?;
-                self.child.wait()?;
-                break None;
-            }
-            sleep(Duration::from_micros(500));
+        let left = self.limit.saturating_sub(self.started.elapsed());
+        let in_time = match self.child.try_wait()? {
+            Some(_) => true,
+            None => await_end(self.child.id(), left)?,
         };
+        if !in_time {
+            self.child.kill()?;
+        }
+        let status = Some(self.child.wait()?).filter(|_| in_time);
         let done = self.finish(status);
         eprintln!("{}", done.render());
         match status {

@@ -17,6 +17,7 @@ mod mode;
 mod mountinfo;
 pub mod options;
 pub mod peers;
+mod proc;
 mod report;
 mod runner;
 pub mod sandbox;

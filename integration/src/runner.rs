@@ -17,6 +17,7 @@ use crate::mode::Mode;
 use crate::options::{Options, Tested, View};
 use crate::peers;
 use crate::sandbox::{self, Order};
+use crate::sys::await_end;
 
 /// Whole-test limit; single calls of a runtime have a shorter one (see `trial`).
 const TEST_LIMIT: Duration = Duration::from_secs(60);
@@ -192,12 +193,10 @@ fn spawn_and_wait(order: &Order, options: &Options) -> Result<(String, String), 
 }
 
 pub fn wait_in_time(child: &mut Child, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
-    while Instant::now() < deadline {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(2));
+    // Waited for already is ended, too.
+    if !matches!(child.try_wait(), Ok(None)) || await_end(child.id(), limit) == Ok(true) {
+        drop(child.wait());
+        return true;
     }
     // Already gone is as good as killed.
     drop(child.kill());

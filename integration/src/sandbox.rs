@@ -1,4 +1,5 @@
-//! Isolation of one test, in three stages, each a fresh copy of this binary:
+//! Isolation of one test, in three stages, the first of them a fresh copy of this binary, the others its forks (to
+//! start is the most that a test costs on an emulated machine):
 //! `outer` joins a cgroup of its own and unshares; `init` is PID 1 of the new PID namespace, mounts
 //! the private view and reaps; `body` runs the test. When `outer` dies, PID 1 dies by its parent-death
 //! signal and the kernel ends everything else. The host's mounts and cgroups are never written,
@@ -18,7 +19,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::mode::{self, Mode};
 use crate::options::View;
-use crate::{systemd, trial};
+use crate::{proc, sys, systemd, trial};
 
 /// What a staged copy has to know; passed on as words.
 #[derive(Clone, Debug)]
@@ -72,29 +73,31 @@ pub fn enter(words: &[String]) -> ExitCode {
     };
     let done = match stage.as_str() {
         "outer" => outer(&order),
-        "init" => init(&order),
-        _ => return trial::perform(&order),
+        // What a service of systemd is told to start.
+        _ => Ok(trial::perform(&order)),
     };
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("sandbox stage {stage}: {error}");
-            ExitCode::from(3)
-        }
-    }
+    ExitCode::from(status_of(stage, done))
+}
+
+/// A stage's exit status; what went wrong on stderr.
+fn status_of(stage: &str, done: io::Result<u8>) -> u8 {
+    done.unwrap_or_else(|error| {
+        eprintln!("sandbox stage {stage}: {error}");
+        3
+    })
 }
 
 /// The test's own surroundings, and what its body had to say from inside a service.
 fn outer(order: &Order) -> io::Result<u8> {
-    let status = isolate(order.view, &order.cgroup, order.command("init"))?;
+    let status = isolate(order.view, &order.cgroup, || status_of("init", init(order)))?;
     if systemd::is_wanted(order) {
         pass_streams_on()?;
     }
     Ok(status)
 }
 
-/// Joins a new cgroup of this name, unshares, and waits for `first`, PID 1 of the new namespace.
-pub fn isolate(view: View, cgroup: &str, mut first: Command) -> io::Result<u8> {
+/// Joins a new cgroup of this name, unshares, and waits for `first`, which becomes PID 1 of the new namespace.
+pub fn isolate(view: View, cgroup: &str, first: impl FnOnce() -> u8) -> io::Result<u8> {
     set_pdeathsig(Signal::SIGKILL)?;
     let mut flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -115,8 +118,11 @@ pub fn isolate(view: View, cgroup: &str, mut first: Command) -> io::Result<u8> {
     } else {
         unshare(flags)?;
     }
-    let status = first.status()?;
-    Ok(status.code().map_or(4, |code| code as u8))
+    let first = sys::fork(first)?;
+    match waitpid(first, None)? {
+        WaitStatus::Exited(_, code) => Ok(code as u8),
+        _ => Ok(4),
+    }
 }
 
 /// What the body wrote as a service, which has no pipes of ours.
@@ -135,7 +141,7 @@ fn init(order: &Order) -> io::Result<u8> {
     if systemd::is_wanted(order) {
         match systemd::boot(order)? {}
     }
-    serve(order.command("body"))
+    serve(|| trial::perform(order))
 }
 
 /// What PID 1 of a sandbox does first: dies with its parent, and mounts the private view.
@@ -148,14 +154,12 @@ pub fn begin_init(view: View) -> io::Result<()> {
 }
 
 /// What it does then: starts the body and reaps until that has ended.
-pub fn serve(mut body: Command) -> io::Result<u8> {
-    let body = body.spawn()?;
+pub fn serve(body: impl FnOnce() -> u8) -> io::Result<u8> {
+    let body = sys::fork(body)?;
     loop {
         match waitpid(None, None)? {
-            WaitStatus::Exited(pid, code) if pid.as_raw() as u32 == body.id() => {
-                return Ok(code as u8);
-            }
-            WaitStatus::Signaled(pid, _, _) if pid.as_raw() as u32 == body.id() => return Ok(5),
+            WaitStatus::Exited(pid, code) if pid == body => return Ok(code as u8),
+            WaitStatus::Signaled(pid, _, _) if pid == body => return Ok(5),
             _ => {}
         }
     }
@@ -200,24 +204,11 @@ fn make_user(runtime: &Path) -> io::Result<()> {
 
 /// Mount points at or below `top`, in mount order.
 pub fn mount_points_below(top: &Path) -> io::Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let points = proc::mounts()?.into_iter().map(|mount| mount.mount_point);
     Ok(points.filter(|point| point.starts_with(top)).collect())
-}
-
-/// Where the host mounts cgroup2, if anywhere.
-pub fn cgroup2_mount() -> Option<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    table.lines().find_map(|line| {
-        let (front, back) = line.split_once(" - ")?;
-        let point = front.split(' ').nth(4)?;
-        back.starts_with("cgroup2 ").then(|| PathBuf::from(point))
-    })
 }
 
 /// The directory `name` below the cgroup2 cgroup that this process is in.
 pub fn own_cgroup_directory(name: &str) -> Option<PathBuf> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(cgroup2_mount()?.join(own).join(name))
+    Some(proc::cgroup_directory(std::process::id() as i32, "").ok()??.join(name))
 }

@@ -1,11 +1,16 @@
 //! The suite's only unsafe code.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{self, seccomp_notif, seccomp_notif_resp, sock_filter, sock_fprog};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{ForkResult, Pid};
 
 /// Takes ownership of a descriptor that recvmsg(2) delivered as SCM_RIGHTS.
 /// Call it once for each received number.
@@ -56,6 +61,39 @@ pub fn keep_inherited_descriptors() -> nix::Result<()> {
     // SAFETY: numbers alone; no descriptor is closed, so none that somebody owns becomes invalid.
     let done = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     Errno::result(done).map(drop)
+}
+
+/// A copy of this process, which has one thread, that does this and ends with its status.
+pub fn fork(child: impl FnOnce() -> u8) -> io::Result<Pid> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("a fork of a process with {threads} threads")));
+    }
+    // SAFETY: no other thread is there that could hold a lock which the copy would wait for.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => std::process::exit(child().into()),
+    }
+}
+
+/// Waits until the process, a child of ours that has not been waited for, has ended; false when the time is over.
+/// No looking again and again: on an emulated machine that costs more than the tests do.
+pub fn await_end(child: u32, limit: Duration) -> nix::Result<bool> {
+    // SAFETY: numbers alone; a new descriptor comes back.
+    let number = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child as libc::pid_t, 0) })?;
+    // SAFETY: pidfd_open(2) has just made this descriptor (CLOEXEC), and nobody else holds its number.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(number as RawFd) };
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Makes one system call answer `errno` in the command and in all that it starts, by a seccomp filter as a

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -50,12 +50,12 @@ pub struct Trial {
 }
 
 /// The `body` stage: performs one test and prints its verdict as JSON on stdout.
-pub fn perform(order: &Order) -> ExitCode {
+pub fn perform(order: &Order) -> u8 {
     let Some(case) =
         crate::tests::all().into_iter().chain(crate::endtoend::cases()).find(|case| case.name == order.test)
     else {
         eprintln!("no test is called {}", order.test);
-        return ExitCode::from(2);
+        return 2;
     };
     let outcome = Trial::new(order).and_then(|mut trial| {
         let baseline = Baseline::take(trial.view, &order.cgroup);
@@ -73,7 +73,7 @@ pub fn perform(order: &Order) -> ExitCode {
         Err(Stop::Fail(message)) => ("fail", message),
     };
     println!("{}", json!({"verdict": verdict, "message": message}));
-    ExitCode::SUCCESS
+    0
 }
 
 impl Trial {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::case::{Group, Outcome, skip};
 use crate::options::View;
 use crate::trial::Trial;
-use crate::{ensure, equal};
+use crate::{ensure, equal, proc};
 
 const HUNDRED_MIB: &str = "104857600";
 
@@ -43,6 +43,12 @@ pub fn requires_controller(name: &str) -> Outcome {
     }
 }
 
+/// A process's path on cgroup v2.
+fn cgroup_of(pid: i32) -> Outcome<String> {
+    Ok(proc::cgroup(pid, "")?.unwrap_or_default())
+}
+
+/// The same in the text of a container's own /proc/self/cgroup.
 fn own_unified(text: &str) -> &str {
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default()
 }
@@ -53,7 +59,7 @@ fn placement(group: &mut Group) {
         t.sleeper()?;
         let pid = t.pid()?;
         let path = format!("{}/{}", t.cgroup_base(), t.id);
-        equal!(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?), path, "cgroup of the process");
+        equal!(cgroup_of(pid)?, path, "cgroup of the process");
         Ok(())
     });
     group.add("a_created_container_is_in_its_cgroup_before_start", |t| {
@@ -87,7 +93,7 @@ fn paths(group: &mut Group) {
         t.set("/linux/cgroupsPath", json!(path));
         t.sleeper()?;
         let pid = t.pid()?;
-        equal!(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?), path, "cgroup of the process");
+        equal!(cgroup_of(pid)?, path, "cgroup of the process");
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
         // Parents are shared with other containers, so a runtime may leave them.
@@ -103,10 +109,8 @@ fn paths(group: &mut Group) {
         t.remove("/linux/cgroupsPath");
         t.sleeper()?;
         let pid = t.pid()?;
-        let own = fs::read_to_string("/proc/self/cgroup")?;
         ensure!(
-            own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?) != own_unified(&own)
-                || t.view == View::Host,
+            cgroup_of(pid)? != cgroup_of(std::process::id() as i32)? || t.view == View::Host,
             "no cgroup of its own"
         );
         Ok(())
@@ -328,8 +332,7 @@ fn mounts(group: &mut Group) {
 }
 
 fn own_cgroup_of(t: &mut Trial) -> Outcome<String> {
-    let pid = t.pid()?;
-    Ok(own_unified(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?).to_string())
+    cgroup_of(t.pid()?)
 }
 
 fn writable_cgroups(t: &mut Trial) {

@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::call::eventually;
 use crate::case::{Group, Outcome, skip};
 use crate::options::View;
 use crate::trial::Trial;
-use crate::{ensure, equal};
+use crate::{ensure, equal, proc};
 
 const CONTROLLERS: &[&str] = &["pids", "memory", "cpu", "cpuset", "devices", "freezer"];
 
@@ -26,24 +28,14 @@ fn hierarchy(t: &Trial, controller: &str) -> Outcome<PathBuf> {
     if t.view != View::Host {
         return skip("requires --cgroup-view host");
     }
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let found = table.lines().find_map(|line| {
-        let (front, back) = line.split_once(" - cgroup ")?;
-        let options = back.split(' ').nth(1)?;
-        options.split(',').any(|word| word == controller).then(|| front.split(' ').nth(4).map(PathBuf::from))?
-    });
+    let found = proc::hierarchy(controller)?;
     found.map_or_else(|| skip(format!("requires controller {controller} on a version 1 hierarchy")), Ok)
 }
 
-/// The container's directory in this controller's hierarchy, by /proc/PID/cgroup.
+/// The container's directory in this controller's hierarchy.
 fn directory(t: &mut Trial, controller: &str) -> Outcome<PathBuf> {
-    let mount = hierarchy(t, controller)?;
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", t.pid()?))?;
-    let path = text.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        parts.next()?.split(',').any(|word| word == controller).then(|| parts.next())?
-    });
-    Ok(mount.join(path.unwrap_or_default().trim_start_matches('/')))
+    hierarchy(t, controller)?;
+    Ok(proc::cgroup_directory(t.pid()?, controller)?.unwrap_or_default())
 }
 
 fn placement(group: &mut Group) {
@@ -110,6 +102,33 @@ fn enforcement(group: &mut Group) {
         t.set("/linux/resources/pids", json!({"limit": 5}));
         t.sh("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done 2>&1; wait");
         ensure!(t.run()?.stdout.contains("can't fork"), "eight children under a limit of five");
+        Ok(())
+    });
+    group.citing("config-linux.md#memory");
+    group.add("a_process_above_the_memory_limit_is_killed_and_run_says_137", |t| {
+        let mount = hierarchy(t, "memory")?;
+        t.set("/linux/resources/memory", json!({"limit": 32 << 20}));
+        if mount.join("memory.memsw.limit_in_bytes").exists() {
+            // Otherwise what memory cannot hold is swapped out.
+            t.set("/linux/resources/memory/swap", json!(32 << 20));
+        }
+        t.args(&["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]);
+        equal!(t.run()?.code, Some(137), "exit status");
+        Ok(())
+    });
+    group.citing("config-linux.md#cpu");
+    group.add("a_quota_throttles", |t| {
+        hierarchy(t, "cpu")?;
+        t.set("/linux/resources/cpu", json!({"quota": 10_000, "period": 100_000}));
+        t.sh("while :; do :; done");
+        t.create_started()?;
+        let file = directory(t, "cpu")?.join("cpu.stat");
+        let throttled = eventually(t.limit(Duration::from_secs(5)), || {
+            let text = fs::read_to_string(&file)?;
+            let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse().ok());
+            Ok(count.unwrap_or(0) > 2)
+        })?;
+        ensure!(throttled, "{}", fs::read_to_string(&file)?);
         Ok(())
     });
     group.citing("config-linux.md#allowed-device-list");

@@ -112,6 +112,19 @@ mod suite {
     }
 
     #[test]
+    fn every_line_of_the_lists_for_vms_names_a_case() {
+        for list in [
+            include_str!("../../vm/small.6.12"),
+            include_str!("../../vm/small.6.12.user"),
+            include_str!("../../vm/small.6.1"),
+        ] {
+            for line in list.lines().filter(|line| !line.starts_with('#')) {
+                assert!(!line.is_empty() && all().iter().any(|case| case.name.contains(line)), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_case_cites_a_document() {
         for case in all() {
             assert!(

@@ -12,7 +12,7 @@ use super::cgroups::{directory, requires_controller};
 use crate::call::{Done, eventually};
 use crate::case::{Group, Outcome, Stop, skip};
 use crate::trial::Trial;
-use crate::{ensure, equal};
+use crate::{ensure, equal, proc};
 
 const MIB: u64 = 1 << 20;
 
@@ -330,13 +330,13 @@ fn disk() -> Outcome<(u32, u32)> {
         fs::read_dir("/sys/block")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names.retain(|name| name.starts_with("vd"));
-    let mounts = fs::read_to_string("/proc/1/mountinfo")?;
+    let mounts = proc::mounts()?;
     for name in names {
         let numbers = fs::read_to_string(format!("/sys/block/{name}/dev"))?;
         let partitions = fs::read_dir(format!("/sys/block/{name}"))?
             .flatten()
             .any(|entry| entry.file_name().to_string_lossy().starts_with(&name));
-        let used = mounts.lines().any(|line| line.split(' ').nth(2) == Some(numbers.trim()));
+        let used = mounts.iter().any(|mount| mount.majmin == numbers.trim());
         let writable = fs::read_to_string(format!("/sys/block/{name}/ro"))?.trim() == "0";
         if let (true, false, false, Some((major, minor))) = (writable, partitions, used, numbers.trim().split_once(':'))
         {
@@ -437,6 +437,13 @@ fn huge_pages(group: &mut Group) {
     group.add("an_rdma_limit_of_a_device_that_is_not_there_is_refused", |t| {
         requires_controller("rdma")?;
         resources(t, json!({"rdma": {"no-such-device": {"hcaHandles": 3}}}));
+        t.run_refused()?;
+        Ok(())
+    });
+    group.citing("config-linux.md#unified");
+    group.add("a_misc_limit_of_what_the_host_lacks_is_refused", |t| {
+        requires_controller("misc")?;
+        resources(t, json!({"unified": {"misc.max": "nosuchresource 3"}}));
         t.run_refused()?;
         Ok(())
     });

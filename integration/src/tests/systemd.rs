@@ -16,7 +16,7 @@ use crate::case::{Group, Outcome, skip};
 use crate::mode::{Mode, RUNTIME_DIR, USER};
 use crate::systemd::{BUS, manager_cgroup};
 use crate::trial::{Trial, alive};
-use crate::{ensure, equal};
+use crate::{ensure, equal, proc};
 
 const SCOPE: &str = "xbt-trial-1.scope";
 
@@ -101,8 +101,7 @@ fn expect_no_units(t: &Trial) -> Outcome {
 }
 
 fn cgroup_of(pid: i32) -> Outcome<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    Ok(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned())
+    Ok(proc::cgroup(pid, "")?.unwrap_or_default())
 }
 
 fn exec(t: &mut Trial, script: &str) -> Outcome<String> {
@@ -210,9 +209,12 @@ fn endings(group: &mut Group) {
         t.args(&["/bin/sleep", "1000"]);
         t.write_config()?;
         let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+        // The kills are spread over what one takes here.
+        let whole = t.call(&["create", "--bundle", &bundle, &id]).go()?.ok()?.took;
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
         for round in 0..25 {
             let mut live = t.call(&["create", "--bundle", &bundle, &id]).spawn()?;
-            sleep(Duration::from_millis(round));
+            sleep(whole * round / 25);
             live.child.kill()?;
             live.child.wait()?;
             t.call(&["delete", "--force", &id]).go()?.ok()?;
@@ -227,6 +229,20 @@ fn endings(group: &mut Group) {
         t.create_started()?;
         let id = t.id.clone();
         t.call(&["delete", "--force", &id]).go()?.ok()?;
+        expect_no_units(t)
+    });
+    group.add("kill_all_reaches_every_process_of_the_scope", |t| {
+        booted()?;
+        t.drop_namespace("pid");
+        t.sh("sleep 1000 & echo $! > /out/pid; sleep 1000");
+        t.create_started()?;
+        let second = t.wait_for_file(t.rootfs().join("out/pid"))?;
+        let id = t.id.clone();
+        t.call(&["kill", "--all", &id, "KILL"]).go()?.ok()?;
+        t.wait_for_status("stopped")?;
+        let ended = eventually(t.limit(Duration::from_secs(2)), || Ok(!alive(second.trim())))?;
+        ensure!(ended, "process {second} lives");
+        t.delete()?;
         expect_no_units(t)
     });
     group.add("a_scope_that_systemd_stops_is_a_stopped_container", |t| {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::call::{Call, Done, Live, eventually};
 use crate::case::{Group, Outcome, skip};
 use crate::trial::Trial;
-use crate::{ensure, equal};
+use crate::{ensure, equal, proc};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,29 +27,14 @@ pub fn group() -> Group {
 
 /// The container's cgroup that has this controller, and whether it is one of version 1.
 fn directory(t: &mut Trial, controller: &str) -> Outcome<(PathBuf, bool)> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let mounted = |kind: &str, option: Option<&str>| {
-        table.lines().find_map(|line| {
-            let (front, back) = line.split_once(&format!(" - {kind} "))?;
-            let options = back.split(' ').nth(1)?;
-            let fits = option.is_none_or(|option| options.split(',').any(|word| word == option));
-            fits.then(|| front.split(' ').nth(4).map(PathBuf::from))?
-        })
-    };
-    let membership = fs::read_to_string(format!("/proc/{}/cgroup", t.pid()?))?;
-    let below = |controllers: &str| {
-        membership.lines().find_map(|line| {
-            let (names, path) = line.split_once(':')?.1.split_once(':')?;
-            names.split(',').any(|name| name == controllers).then(|| path.trim_start_matches('/').to_string())
-        })
-    };
-    if let (Some(mount), Some(path)) = (mounted("cgroup", Some(controller)), below(controller)) {
-        return Ok((mount.join(path), true));
+    let pid = t.pid()?;
+    if let Some(directory) = proc::cgroup_directory(pid, controller)? {
+        return Ok((directory, true));
     }
-    if let (Some(mount), Some(path)) = (mounted("cgroup2", None), below("")) {
+    if let (Some(mount), Some(directory)) = (proc::hierarchy("")?, proc::cgroup_directory(pid, "")?) {
         let list = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
         if list.split_whitespace().any(|word| word == controller) {
-            return Ok((mount.join(path), false));
+            return Ok((directory, false));
         }
     }
     skip(format!("requires controller {controller}"))
@@ -360,11 +345,9 @@ fn samples(group: &mut Group) {
         // More to do than there are CPUs, so that somebody waits.
         t.sh("for i in 1 2 3 4; do while :; do :; done & done; wait");
         t.create_started()?;
-        let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", t.pid()?))?;
-        let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-        let mount = crate::sandbox::cgroup2_mount().unwrap_or_default();
+        let own = proc::cgroup_directory(t.pid()?, "")?.unwrap_or_default();
         let total = |part: &str, line: &str| -> Option<u64> {
-            let text = fs::read_to_string(mount.join(&own).join(format!("{part}.pressure"))).ok()?;
+            let text = fs::read_to_string(own.join(format!("{part}.pressure"))).ok()?;
             let found = text.lines().find(|text| text.starts_with(line))?;
             found.split("total=").nth(1)?.parse().ok()
         };
@@ -459,16 +442,33 @@ fn stream(group: &mut Group) {
     for (name, prefix) in [("of_a_child", ""), ("of_the_container_itself", "exec ")] {
         add(group, format!("memory_{name}_that_ran_out_is_told"), move |t| out_of_memory(t, prefix));
     }
+    add(group, "an_oom_is_told_when_it_happens_and_not_at_the_next_interval", |t| {
+        limited_to_32_mib(t)?;
+        // No sample says when the watch is set up, so memory runs out until it is told.
+        t.sh("while :; do dd if=/dev/zero of=/dev/null bs=100M count=1; usleep 200000; done");
+        t.create_started()?;
+        let id = t.id.clone();
+        let live = t.call(&["events", "--interval", "1h", &id]).spawn()?;
+        lines(t, &live, "oom", 1)?;
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        equal!(live.wait()?.code, Some(0), "exit status");
+        Ok(())
+    });
+}
+
+/// Of memory and swap together, where a machine has swap: what memory cannot hold would go there.
+fn limited_to_32_mib(t: &mut Trial) -> Outcome {
+    requires_oom_events(t)?;
+    t.set("/linux/resources/memory", json!({"limit": 32 * MIB}));
+    if fs::read_to_string("/proc/swaps")?.lines().count() > 1 {
+        t.set("/linux/resources/memory/swap", json!(32 * MIB));
+    }
+    Ok(())
 }
 
 /// `dd` takes more than the limit, started with `prefix`.
 fn out_of_memory(t: &mut Trial, prefix: &str) -> Outcome {
-    requires_oom_events(t)?;
-    t.set("/linux/resources/memory", json!({"limit": 32 * MIB}));
-    if fs::read_to_string("/proc/swaps")?.lines().count() > 1 {
-        // Otherwise what memory cannot hold is swapped out.
-        t.set("/linux/resources/memory/swap", json!(32 * MIB));
-    }
+    limited_to_32_mib(t)?;
     let wait = "until [ -e /out/go ]; do usleep 5000; done";
     t.sh(&format!("{wait}; {prefix}dd if=/dev/zero of=/dev/null bs=100M count=1; sleep 1000"));
     t.create_started()?;
