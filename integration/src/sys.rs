@@ -25,6 +25,13 @@ mod ioctl {
     nix::ioctl_readwrite!(receive, b'!', 0, seccomp_notif);
     nix::ioctl_readwrite!(send, b'!', 1, seccomp_notif_resp);
     nix::ioctl_write_ptr!(id_valid, b'!', 2, u64);
+    nix::ioctl_write_ptr_bad!(set_size, nix::libc::TIOCSWINSZ, nix::libc::winsize);
+}
+
+/// The size of a terminal's window (TIOCSWINSZ, ioctl_tty(2)).
+pub fn set_window_size(terminal: BorrowedFd<'_>, size: &libc::winsize) -> nix::Result<()> {
+    // SAFETY: a valid descriptor, and a pointer to the structure that this request reads.
+    unsafe { ioctl::set_size(terminal.as_raw_fd(), size) }.map(drop)
 }
 
 /// The next call that waits for the agent (seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_RECV).

@@ -165,7 +165,7 @@ pub enum Rootless {
 /// What `create` and `run` share.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Create {
-    /// The container's name: at most 1024 of [A-Za-z0-9_+.-], unique under --root
+    /// The container's name: at most 255 of [A-Za-z0-9_+.-], unique under --root
     #[arg(value_name = "ID")]
     pub id: String,
     /// The bundle's directory [default: the working directory]

@@ -12,8 +12,9 @@ pub fn run(global: &Global, log: &Log, args: &Delete) -> Result<u8> {
         log.warn(&teardown::delete(&root, &settings::id(&args.id)?, args.force)?);
         return Ok(0);
     }
-    for id in matching::ids(&root, &args.id)? {
-        log.warn(&teardown::delete(&root, &id, args.force)?);
-    }
+    matching::each(&root, &args.id, |id| {
+        log.warn(&teardown::delete(&root, id, args.force)?);
+        Ok(())
+    })?;
     Ok(0)
 }

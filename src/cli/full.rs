@@ -107,6 +107,13 @@ const VERBS: [Verb; 20] = [
     },
 ];
 
+/// Verbs of the peers that are not here, and what that means to whoever asks for one.
+const ABSENT: [(&str, &str); 3] = [
+    ("checkpoint", "this version saves no containers"),
+    ("restore", "this version restores no containers"),
+    ("mounts", "this version changes no mounts of a container that runs"),
+];
+
 /// Every verb in full, as help, completions and manual pages show them.
 pub fn describe() -> clap::Command {
     VERBS.iter().fold(root(), |root, verb| root.subcommand(in_full(verb)))
@@ -133,6 +140,10 @@ fn stub(verb: &Verb) -> clap::Command {
 /// The words after the program's name, understood.
 pub fn parse(words: &[OsString], leading: &Leading) -> Parsed {
     let asked = leading.verb.and_then(|at| words[at].to_str());
+    // `checkpoint --help` too: podman takes a success for support.
+    if let Some((verb, why)) = ABSENT.iter().find(|(verb, _)| Some(*verb) == asked) {
+        return Parsed::Wrong(format!("{verb}: not there yet: {why}; {}", see(None)));
+    }
     let mut tree = VERBS
         .iter()
         .fold(root(), |root, verb| root.subcommand(if Some(verb.name) == asked { in_full(verb) } else { stub(verb) }));
@@ -318,6 +329,10 @@ mod tests {
         );
         assert_eq!(wrong("create --bogus ID"), "unexpected argument '--bogus' found; see `xebec create --help`");
         assert_eq!(wrong(""), "no verb given; see `xebec --help`");
+        assert_eq!(
+            wrong("restore --bundle B ID"),
+            "restore: not there yet: this version restores no containers; see `xebec --help`"
+        );
         for line in
             ["checkpoint --help", "frobnicate", "kill ID NOSUCH", "create A B", "--rootless maybe list", "state"]
         {

@@ -12,8 +12,6 @@ pub fn run(global: &Global, args: &Kill) -> Result<u8> {
         teardown::kill(&root, &settings::id(&args.id)?, args.signal, args.all)?;
         return Ok(0);
     }
-    for id in matching::ids(&root, &args.id)? {
-        teardown::kill(&root, &id, args.signal, args.all)?;
-    }
+    matching::each(&root, &args.id, |id| teardown::kill(&root, id, args.signal, args.all))?;
     Ok(0)
 }

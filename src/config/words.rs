@@ -132,6 +132,9 @@ pub static HOOKS: &[&str] =
 /// `features`' potentiallyUnsafeConfigAnnotations: what has an effect here. Names and meanings are crun's.
 pub static ANNOTATIONS: &[&str] = &[
     DELEGATE_CGROUP,
+    HANDLER,
+    HOOKS_STDERR,
+    HOOKS_STDOUT,
     KEEP_ORIGINAL_GROUPS,
     SECCOMP_FAIL_UNKNOWN,
     SECCOMP_RECEIVER,
@@ -141,6 +144,12 @@ pub static ANNOTATIONS: &[&str] = &[
 
 /// The container's process in a cgroup of its own below the one with the limits, as in crun.
 pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
+/// The program that is to execute the container's in place of the kernel. There are none here: an error.
+pub const HANDLER: &str = "run.oci.handler";
+/// A file that the hooks' stderr is appended to.
+pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
+/// A file that the hooks' stdout is appended to.
+pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
 /// "1": the process keeps the runtime's supplementary groups.
 pub const KEEP_ORIGINAL_GROUPS: &str = "run.oci.keep_original_groups";
 /// "1": a system call name that nobody knows is an error.

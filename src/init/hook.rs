@@ -31,6 +31,9 @@ pub struct Prepared {
     /// In seconds.
     pub timeout: Option<u32>,
     pub state: StateText,
+    /// What its output is appended to; `None`: it is kept for the error.
+    pub stdout: Option<u32>,
+    pub stderr: Option<u32>,
 }
 
 /// How a hook ended.
@@ -66,8 +69,8 @@ fn execute(hook: &Prepared, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i3
     let ready = set_parent_process_death_signal(Some(Signal::KILL))
         .and_then(|()| process::reset_signals())
         .and_then(|()| process::make_stdio(state, 0))
-        .and_then(|()| process::make_stdio(output, 1))
-        .and_then(|()| process::make_stdio(output, 2))
+        .and_then(|()| process::make_stdio(sink(hook.stdout, output), 1))
+        .and_then(|()| process::make_stdio(sink(hook.stderr, output), 2))
         .and_then(|()| hook.cwd.as_deref().map_or(Ok(()), rustix::process::chdir))
         .and_then(|()| process::cloexec_from(3));
     let errno = match ready {
@@ -76,6 +79,14 @@ fn execute(hook: &Prepared, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i3
     };
     // As a shell says it: 126 for "not executable", 127 for "not found".
     if errno == Errno::NOENT { 127 } else { 126 }
+}
+
+/// The file that was asked for, or the one that is kept for the error.
+fn sink(asked: Option<u32>, kept: BorrowedFd<'_>) -> BorrowedFd<'_> {
+    match asked {
+        Some(number) => process::borrow(number),
+        None => kept,
+    }
 }
 
 fn state_file(state: &StateText, pid: i32) -> Outcome<OwnedFd> {

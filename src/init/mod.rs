@@ -53,6 +53,8 @@ pub struct Scene<'p> {
     pub envp: StringVector,
     pub create_container: Vec<Prepared>,
     pub start_container: Vec<Prepared>,
+    /// Files that their output goes to.
+    pub hook_output: Vec<u32>,
     /// Every fd that must stay open.
     pub keep: Vec<u32>,
     /// How many fds from 3 on go to the program.
@@ -388,10 +390,13 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
     }
 }
 
-/// Closes what leads out of the container; what is left are the channel and the fifos.
+/// Closes what leads out of the container; what is left are the channel, the fifos, and where startContainer
+/// hooks write to.
 fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
     let numbers = [process::number(scene.proc)];
-    for &fd in numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(&scene.console_socket) {
+    let done = if scene.start_container.is_empty() { &*scene.hook_output } else { &[] };
+    let numbers = numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(&scene.console_socket).chain(done);
+    for &fd in numbers {
         process::close_one(fd).during(Call::CloseRange)?;
     }
     scene.root = None;

@@ -8,6 +8,7 @@ mod devices;
 pub mod exec;
 #[cfg(test)]
 mod golden;
+mod hooks;
 mod identity;
 mod mounts;
 mod namespaces;
@@ -21,10 +22,11 @@ use std::ffi::CString;
 
 use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
-use crate::config::{Config, Hook, Hooks, Text};
+use crate::config::{Config, Text};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
+pub use hooks::{HookOutput, HookPlan, HookStep, plan_hook, plan_output};
 pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
 pub use resctrl::Resctrl;
 pub use seccomp::{Listener, plan_seccomp};
@@ -88,29 +90,6 @@ pub struct Exec {
     pub candidates: Vec<CString>,
 }
 
-/// Hooks by the side that runs them.
-#[derive(Debug, Default)]
-pub struct HookPlan {
-    /// prestart, then createRuntime.
-    pub runtime: Vec<HookStep>,
-    pub create_container: Vec<HookStep>,
-    pub start_container: Vec<HookStep>,
-    pub poststart: Vec<HookStep>,
-    pub poststop: Vec<HookStep>,
-}
-
-/// One hook, ready for execve.
-#[derive(Debug)]
-pub struct HookStep {
-    /// As in config.json: `hooks.prestart[0]`.
-    pub item: String,
-    pub path: CString,
-    pub args: Vec<CString>,
-    pub env: Vec<CString>,
-    /// In seconds.
-    pub timeout: Option<u32>,
-}
-
 /// A C string of a config value; an inner NUL is an error that names the item.
 pub(crate) fn cstring(item: &str, text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid(item, format!("{text:?} contains a NUL byte")))
@@ -139,7 +118,7 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         true => root.path.to_string(),
         false => format!("{}/{}", request.bundle, root.path),
     };
-    let hooks = plan_hooks(&config.hooks)?;
+    let hooks = hooks::plan_hooks(config)?;
     let mut exec = plan_exec(config)?;
     if request.notify.is_some() {
         notify::set_env(&mut exec.env);
@@ -404,40 +383,6 @@ fn plan_exec(config: &Config<'_>) -> Result<Exec> {
         path.split(':').map(|dir| cstring("process.args[0]", &join(dir))).collect::<Result<_>>()?
     };
     Ok(Exec { args, env: strings("process.env", &process.env)?, candidates })
-}
-
-fn plan_hooks(hooks: &Hooks<'_>) -> Result<HookPlan> {
-    let list = |kind: &str, hooks: &[Hook<'_>]| -> Result<Vec<HookStep>> {
-        hooks.iter().enumerate().map(|(i, hook)| plan_hook(format!("hooks.{kind}[{i}]"), hook)).collect()
-    };
-    let mut runtime = list("prestart", &hooks.prestart)?;
-    runtime.extend(list("createRuntime", &hooks.create_runtime)?);
-    Ok(HookPlan {
-        runtime,
-        create_container: list("createContainer", &hooks.create_container)?,
-        start_container: list("startContainer", &hooks.start_container)?,
-        poststart: list("poststart", &hooks.poststart)?,
-        poststop: list("poststop", &hooks.poststop)?,
-    })
-}
-
-/// One hook; without args, argv[0] is the path.
-pub fn plan_hook(item: String, hook: &Hook<'_>) -> Result<HookStep> {
-    if !hook.path.starts_with('/') {
-        return Err(Error::invalid(&item, format!("the path {:?} must be absolute", hook.path)));
-    }
-    let timeout = match hook.timeout {
-        None => None,
-        Some(seconds) if seconds > 0 => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
-        Some(seconds) => return Err(Error::invalid(&item, format!("the timeout {seconds} must be greater than 0"))),
-    };
-    let path = cstring(&item, &hook.path)?;
-    let mut args: Vec<CString> = hook.args.iter().map(|s| cstring(&item, s)).collect::<Result<_>>()?;
-    if args.is_empty() {
-        args.push(path.clone());
-    }
-    let env = hook.env.iter().map(|s| cstring(&item, s)).collect::<Result<_>>()?;
-    Ok(HookStep { item, path, args, env, timeout })
 }
 
 fn net_devices(config: &Config<'_>) -> Vec<(String, String)> {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use serde_json::{Value, json};
 
+use crate::config::words::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::sys::Call;
 use crate::sys::mount::MountAttr;
 
@@ -337,6 +338,10 @@ impl Plan {
                 &format!("linux.namespaces[{}] {}", join.index, join.kind),
                 format!("open {}", text(&join.path)),
             ));
+        }
+        let output = &self.hooks.output;
+        for (key, path) in [(HOOKS_STDOUT, &output.stdout), (HOOKS_STDERR, &output.stderr)] {
+            lines.extend(path.iter().map(|path| parent(&format!("annotations {key}"), format!("append to {path}"))));
         }
         let cgroup =
             || self.cgroup.to_string().lines().map(|line| parent("linux.resources", line.to_owned())).collect();

@@ -1,23 +1,30 @@
 //! Hooks on the runtime's side: prestart, createRuntime, poststart, poststop.
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, openat};
 use rustix::process::getpid;
 use serde_json::{Map, Value};
 
+use crate::config::words::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::error::{Error, Kind, Result};
 use crate::init::hook::{self, Ending, Prepared, StateText};
-use crate::plan::HookStep;
+use crate::plan::{HookOutput, HookStep, plan_output};
 use crate::state::Record;
-use crate::sys::process::StringVector;
+use crate::sys::process::{self, StringVector};
 
 /// Runs hooks in order; the first failure ends it.
 ///
 /// They run in the bundle, as engines expect of runc.
 pub fn run_hooks(hooks: &[HookStep], state: &Map<String, Value>, record: &Record<'_>) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let output = OutputFiles::open(&plan_output(&record.annotations)?)?;
     let pid = state.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
     for step in hooks {
-        let prepared = prepare_one(step, state, Some(&record.bundle))?;
+        let prepared = prepare_one(step, state, &output, Some(&record.bundle))?;
         let ending = hook::run(&prepared, pid).map_err(|fail| {
             Error::sys(&step.item, format!("{} for {:?}", fail.call.name(), step.path.to_string_lossy()), fail.errno)
         })?;
@@ -59,11 +66,17 @@ pub fn failure(step: &HookStep, status: i32, output: &[u8]) -> Error {
 }
 
 /// Makes hooks ready for the child, whose pid is not known yet.
-pub fn prepare(hooks: &[HookStep], state: &Map<String, Value>) -> Result<Vec<Prepared>> {
-    hooks.iter().map(|hook| prepare_one(hook, state, None)).collect()
+pub fn prepare(hooks: &[HookStep], state: &Map<String, Value>, output: &OutputFiles) -> Result<Vec<Prepared>> {
+    hooks.iter().map(|hook| prepare_one(hook, state, output, None)).collect()
 }
 
-fn prepare_one(step: &HookStep, state: &Map<String, Value>, cwd: Option<&str>) -> Result<Prepared> {
+fn prepare_one(
+    step: &HookStep,
+    state: &Map<String, Value>,
+    output: &OutputFiles,
+    cwd: Option<&str>,
+) -> Result<Prepared> {
+    let number = |file: &Option<OwnedFd>| file.as_ref().map(|file| process::number(file.as_fd()));
     let cwd = cwd.map(|cwd| crate::plan::cstring(&step.item, cwd)).transpose()?;
     Ok(Prepared {
         path: step.path.clone(),
@@ -72,7 +85,39 @@ fn prepare_one(step: &HookStep, state: &Map<String, Value>, cwd: Option<&str>) -
         cwd,
         timeout: step.timeout,
         state: state_text(state),
+        stdout: number(&output.stdout),
+        stderr: number(&output.stderr),
     })
+}
+
+/// The files of [`HookOutput`], open.
+#[derive(Debug, Default)]
+pub struct OutputFiles {
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+}
+
+impl OutputFiles {
+    pub fn open(output: &HookOutput) -> Result<OutputFiles> {
+        Ok(OutputFiles {
+            stdout: output.stdout.as_deref().map(|path| open_output(HOOKS_STDOUT, path)).transpose()?,
+            stderr: output.stderr.as_deref().map(|path| open_output(HOOKS_STDERR, path)).transpose()?,
+        })
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.stdout.iter().chain(&self.stderr)
+    }
+}
+
+/// Made when absent. A fifo that nobody reads is an error and no wait.
+fn open_output(annotation: &str, path: &str) -> Result<OwnedFd> {
+    let item = format!("annotations {annotation}");
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o600))
+        .map_err(|errno| Error::sys(&item, format!("openat({path:?})"), errno))?;
+    fcntl_setfl(&file, OFlags::APPEND).map_err(|errno| Error::sys(&item, "fcntl(F_SETFL)", errno))?;
+    Ok(file)
 }
 
 /// The caller's place in a distributed trace (W3C Trace Context), where it has one.

@@ -217,6 +217,8 @@ pub(crate) struct Tools {
     trees: Vec<OwnedFd>,
     console_socket: Option<OwnedFd>,
     pub pidfd_socket: Option<OwnedFd>,
+    /// For the hooks that the child runs.
+    hook_output: hooks::OutputFiles,
 }
 
 impl Tools {
@@ -226,7 +228,12 @@ impl Tools {
             return Err(Error::invalid("--console-socket", "given, but process.terminal is false")
                 .hint("set process.terminal, or leave the option out"));
         }
+        let child_hooks = plan.hooks.create_container.len() + plan.hooks.start_container.len();
         Ok(Tools {
+            hook_output: match child_hooks {
+                0 => hooks::OutputFiles::default(),
+                _ => hooks::OutputFiles::open(&plan.hooks.output)?,
+            },
             proc: settle::open_proc()?,
             trees: trees::make_trees(plan)?,
             joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
@@ -390,9 +397,12 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
     keep.push(number(&tools.proc));
     keep.extend(tools.joins.iter().chain(&tools.trees).map(number));
     keep.extend(tools.console_socket.iter().map(number));
+    let hook_output: Vec<u32> = tools.hook_output.all().map(number).collect();
+    keep.extend(&hook_output);
     let gate_files = |gate: &'p GateFiles| [Some(&gate.start), Some(&gate.report), gate.listener.as_ref()];
     keep.extend(gate.into_iter().flat_map(gate_files).flatten().map(number));
-    let prepare = |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &state_json(record, status, None));
+    let prepare =
+        |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &state_json(record, status, None), &tools.hook_output);
     let mut env = plan.exec.env.clone();
     settle::add_socket_activation(&mut env, options)?;
     let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
@@ -414,6 +424,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         envp: StringVector::new(env),
         create_container: prepare(&plan.hooks.create_container, Status::Creating)?,
         start_container: prepare(&plan.hooks.start_container, Status::Created)?,
+        hook_output,
         keep,
         preserve_fds: options.preserve_fds,
         root: None,

@@ -231,7 +231,8 @@ pub fn number(fd: BorrowedFd<'_>) -> u32 {
 /// Only for numbers that were listed in `close_all_but`'s `keep`.
 #[must_use]
 pub fn borrow(number: u32) -> BorrowedFd<'static> {
-    // SAFETY: the number was an open fd at clone3, is in `keep`, and the child never closes it before execve.
+    // SAFETY: the number was an open fd at clone3, and the child never closes it before execve: it is in `keep`,
+    // or the child is a hook of the parent's, which holds it.
     unsafe { BorrowedFd::borrow_raw(number as i32) }
 }
 

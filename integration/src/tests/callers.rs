@@ -18,7 +18,11 @@ pub fn group() -> Group {
     shim_lifecycle(&mut group);
     shim_exec(&mut group);
     shim_errors(&mut group);
+    go_runc(&mut group);
     conmon(&mut group);
+    conmon_terminals(&mut group);
+    podman(&mut group);
+    buildah(&mut group);
     descriptors(&mut group);
     docker(&mut group);
     words(&mut group);
@@ -239,6 +243,52 @@ fn shim_errors(group: &mut Group) {
     });
 }
 
+/// Options that are in go-runc's source and that no engine was seen to give.
+fn go_runc(group: &mut Group) {
+    group.add("go_runc_s_other_options_of_create_are_taken", |t| {
+        t.args(&["/bin/sleep", "1000"]);
+        t.write_config()?;
+        let (id, bundle, file) = (t.id.clone(), path(&t.bundle), t.bundle.join("init.pid"));
+        let rootless = format!("--rootless={}", t.mode == crate::mode::Mode::User);
+        let words = ["--debug", &rootless, "create", "--bundle", &bundle, "--pid-file", &path(&file)];
+        let words = [&words[..], &["--no-new-keyring", "--preserve-fds", "0", &id]].concat();
+        shim(t, &words).go()?.ok()?;
+        ensure!(alive(pid_in(&file)?), "the pid file names no live process");
+        equal!(last_error(t)?.1, 0, "errors in the log");
+        shim(t, &["delete", "--force", &id]).go()?.ok()?;
+        t.expect_unknown()
+    });
+    group.add("go_runc_lists_and_asks_for_stats", |t| {
+        shim_sleeper(t)?;
+        let id = t.id.clone();
+        let listed = shim(t, &["list", "--format=json"]).go()?.ok()?.stdout;
+        ensure!(serde_json::from_str::<Vec<Value>>(&listed)?.iter().any(|entry| entry["id"] == id), "{listed}");
+        let done = shim(t, &["events", "--stats", &id]).go()?;
+        if !done.succeeded() && t.runtime.ends_with("crun") {
+            return crate::case::skip("requires `events`, which this runtime lacks");
+        }
+        let stats: Value = serde_json::from_str(&done.ok()?.stdout)?;
+        equal!((&stats["type"], &stats["id"]), (&json!("stats"), &json!(id)), "type and id");
+        Ok(())
+    });
+    group.add("go_runc_follows_events_until_the_container_ends", |t| {
+        shim_sleeper(t)?;
+        let id = t.id.clone();
+        let live = shim(t, &["events", "--interval=1s", &id]).spawn()?;
+        let limit = t.limit(std::time::Duration::from_secs(5));
+        let stdout = live.stdout.clone();
+        let said = eventually(limit, || Ok(fs::read_to_string(&stdout)?.contains("\"stats\"")))?;
+        shim(t, &["kill", &id, "9"]).go()?.ok()?;
+        let done = live.wait()?;
+        if !said && t.runtime.ends_with("crun") {
+            return crate::case::skip("requires `events`, which this runtime lacks");
+        }
+        ensure!(said, "no sample within {limit:?}: {}", done.stderr);
+        serde_json::from_str::<Value>(done.stdout.lines().next().unwrap_or_default())?;
+        Ok(())
+    });
+}
+
 /// conmon: `--log-format=json --log FILE`, then the verb.
 fn conmon_call(t: &mut Trial, words: &[&str]) -> Call {
     let log = format!("--log={}", path(&t.bundle.join("oci-log")));
@@ -289,6 +339,81 @@ fn conmon(group: &mut Group) {
             Ok(())
         });
     }
+}
+
+fn conmon_terminals(group: &mut Group) {
+    let limit = |t: &Trial| t.limit(std::time::Duration::from_secs(5));
+    group.add("conmon_creates_on_a_terminal_with_descriptors", move |t| {
+        t.set("/process/terminal", json!(true));
+        t.sh("cat <&3; sleep 999");
+        t.write_config()?;
+        fs::write(t.scratch.join("passed"), "PASSED\n")?;
+        let socket = DescriptorSocket::listen(&t.scratch.join("attach"))?;
+        let (id, bundle, file) = (t.id.clone(), path(&t.bundle), path(&t.scratch.join("pidfile")));
+        let log = format!("--log={}", path(&t.bundle.join("oci-log")));
+        let console = path(&socket.path);
+        let script = format!("exec 3<{}", path(&t.scratch.join("passed")));
+        let words = ["--log-format=json", &log, "create", "--bundle", &bundle, "--pid-file", &file];
+        let words = [&words[..], &["--console-socket", &console, "--preserve-fds", "1", &id]].concat();
+        let live = t.call_after(&script, &words).spawn()?;
+        let master = socket.receive(limit(t));
+        live.wait()?.ok()?;
+        pid_in(Path::new(&file))?;
+        t.start()?;
+        read_until(&mut master?, "PASSED", limit(t)).map(drop)
+    });
+    group.add("conmon_execs_on_a_terminal", move |t| {
+        t.sleeper()?;
+        let file = process_file(t, &["/bin/sh", "-c", "test -t 0 && echo R''EADY; sleep 999"])?;
+        let socket = DescriptorSocket::listen(&t.scratch.join("attach"))?;
+        let (id, pid_file, console) = (t.id.clone(), path(&t.scratch.join("exec_pid")), path(&socket.path));
+        let words = ["exec", "--pid-file", &pid_file, "--process", &file, "--detach", "--tty"];
+        let live = conmon_call(t, &[&words[..], &["--console-socket", &console, &id]].concat()).spawn()?;
+        let master = socket.receive(limit(t));
+        live.wait()?.ok()?;
+        read_until(&mut master?, "READY", limit(t)).map(drop)
+    });
+}
+
+fn podman(group: &mut Group) {
+    group.add("podman_pauses_updates_and_kills_all", |t| {
+        t.sleeper()?;
+        let (id, file) = (t.id.clone(), t.scratch.join("resources"));
+        fs::write(&file, "{}")?;
+        t.give_to_caller(&file)?;
+        t.call(&["pause", &id]).go()?.ok()?;
+        equal!(t.status()?, "paused", "status");
+        t.call(&["resume", &id]).go()?.ok()?;
+        t.call(&["update", &format!("--resources={}", path(&file)), &id]).go()?.ok()?;
+        t.call(&["kill", "--all", &id, "9"]).go()?.ok()?;
+        t.wait_for_status("stopped")?;
+        t.call(&["delete", "--force", &id]).go()?.ok()?;
+        t.expect_unknown()
+    });
+    group.add("podman_reads_the_version", |t| {
+        let out = t.bare_call(&["--version"]).go()?.ok()?.stdout;
+        ensure!(out.starts_with(|first: char| first.is_ascii_lowercase()) && out.contains(" version "), "{out}");
+        Ok(())
+    });
+}
+
+fn buildah(group: &mut Group) {
+    group.add("buildah_runs_a_step", |t| {
+        t.sh("echo made > /out/made");
+        t.write_config()?;
+        let (id, bundle, file) = (t.id.clone(), path(&t.bundle), t.bundle.join("pid"));
+        // These are open in a buildah that runs a step, and it closes none of them.
+        t.call_after(&leak(), &["create", "--bundle", &bundle, "--pid-file", &path(&file), &id]).go()?.ok()?;
+        let pid = pid_in(&file)?;
+        equal!(t.state()?["status"], json!("created"), "status");
+        t.call(&["start", &id]).go()?.ok()?;
+        let state = t.state()?;
+        ensure!(state["pid"] == json!(pid) || state["status"] == "stopped", "{state}");
+        t.wait_for_status("stopped")?;
+        t.call(&["delete", &id]).go()?.ok()?;
+        equal!(fs::read_to_string(t.rootfs().join("out/made"))?, "made\n", "what the step made");
+        Ok(())
+    });
 }
 
 /// Every number that a caller was seen to leak; a shell takes one digit only.

@@ -19,6 +19,11 @@ pub fn group() -> Group {
     missing_programs(&mut group);
     process_file(&mut group);
     process_file_affinity(&mut group);
+    configured_user(&mut group);
+    labels(&mut group);
+    paused(&mut group);
+    below_the_cgroup(&mut group);
+    process_file_priorities(&mut group);
     group
 }
 
@@ -205,4 +210,136 @@ fn process_file_affinity(group: &mut Group) {
             Ok(())
         },
     );
+}
+
+/// What no option of exec says is as config.json has it.
+fn configured_user(group: &mut Group) {
+    group.citing("engine contract");
+    group.add("user_umask_and_groups_of_the_config_are_the_default", |t| {
+        t.set("/process/user", json!({"uid": 1000, "gid": 1001, "umask": 0o027, "additionalGids": [7, 8]}));
+        t.sleeper()?;
+        equal!(exec_sh(t, &[], "id -u; id -g; umask")?, "1000\n1001\n0027\n", "user, group and umask");
+        let own = exec_sh(t, &[], "cat /proc/self/status")?;
+        let mut groups: Vec<&str> = status_field(&own, "Groups")?.split_whitespace().collect();
+        // The peers add the group of the user; setgroups(2) sorts.
+        groups.retain(|group| *group != "1001");
+        equal!(groups, ["7", "8"], "groups");
+        Ok(())
+    });
+}
+
+fn labels(group: &mut Group) {
+    for (flag, module) in [("--apparmor", "apparmor"), ("--process-label", "selinux")] {
+        group.add(
+            format!("{}_without_the_module_is_refused", flag.trim_start_matches('-').replace('-', "_")),
+            move |t| {
+                let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+                if active.split(',').any(|name| name == module) {
+                    return crate::case::skip(format!("requires a kernel without {module}"));
+                }
+                t.sleeper()?;
+                let done = exec(t, &[flag, "xebec-no-such-label"], &["/bin/sh", "-c", "echo > /out/ran"])?.refused()?;
+                ensure!(
+                    done.stderr.to_lowercase().contains(module),
+                    "the refusal does not name {module}: {}",
+                    done.stderr
+                );
+                ensure!(!t.rootfs().join("out/ran").exists(), "the process ran without its label");
+                Ok(())
+            },
+        );
+    }
+}
+
+fn paused(group: &mut Group) {
+    group.add("ignore_paused_joins_and_runs_after_the_resume", |t| {
+        t.sleeper()?;
+        let id = t.id.clone();
+        t.call(&["pause", &id]).go()?.ok()?;
+        let words = ["exec", "--ignore-paused", &id, "/bin/sh", "-c", "echo x > /out/ran; exit 4"];
+        let mut live = t.call(&words).spawn()?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let ran = t.rootfs().join("out/ran").exists();
+        let early = live.child.try_wait()?.is_some();
+        t.call(&["resume", &id]).go()?.ok()?;
+        let done = live.wait()?;
+        if early && ["flag", "option", "unknown", "unrecognized"].iter().any(|word| done.stderr.contains(word)) {
+            return crate::case::skip("requires `exec --ignore-paused`, which this runtime lacks");
+        }
+        ensure!(!ran, "the process ran in a paused container");
+        equal!(done.code, Some(4), "exit status: {}", done.stderr);
+        ensure!(t.rootfs().join("out/ran").exists(), "the process did not run after the resume");
+        Ok(())
+    });
+}
+
+/// A container that may make cgroups, with one below its own.
+fn divided(t: &mut Trial) -> Outcome {
+    t.remove("/linux/resources");
+    for mount in
+        t.config["mounts"].as_array_mut().into_iter().flatten().filter(|m| m["destination"] == "/sys/fs/cgroup")
+    {
+        mount["options"] = json!(["rw", "nosuid", "noexec", "nodev"]);
+    }
+    t.sh("mkdir -p /sys/fs/cgroup/sub/deep && echo there > /out/made; exec sleep 1000");
+    t.create_started()?;
+    t.wait_for_file(t.rootfs().join("out/made"))?;
+    Ok(())
+}
+
+fn below_the_cgroup(group: &mut Group) {
+    for word in ["sub", "/sub", "sub/deep"] {
+        let name = word.replace('/', "_");
+        group.add(format!("cgroup_{name}_is_taken_below_the_containers"), move |t| {
+            if t.view == crate::options::View::Host {
+                return crate::case::skip("requires the private view of cgroup v2");
+            }
+            divided(t)?;
+            let own = exec_sh(t, &["--cgroup", word], "cat /proc/self/cgroup")?;
+            let wanted = format!("0::/{}", word.trim_start_matches('/'));
+            ensure!(own.lines().any(|line| line == wanted), "cgroup of the process: {own}");
+            Ok(())
+        });
+    }
+    group.add("a_cgroup_that_is_not_there_is_refused", |t| {
+        t.sleeper()?;
+        let done = exec(t, &["--cgroup", "nowhere"], &["/bin/sh", "-c", "echo > /out/ran"])?.refused()?;
+        ensure!(done.stderr.contains("nowhere"), "the refusal does not name the cgroup: {}", done.stderr);
+        ensure!(!t.rootfs().join("out/ran").exists(), "the process ran elsewhere");
+        Ok(())
+    });
+}
+
+fn process_file_priorities(group: &mut Group) {
+    const NEWER: &str = "process.scheduler and ioPriority came after both peers; config.md#linux-process";
+    group.citing("config.md#linux-process");
+    group.add_beyond_peers(NEWER, "scheduler_and_io_priority_of_a_process_file_are_set", |t| {
+        t.sleeper()?;
+        let mut wanted = process(t, "cut -d' ' -f19,41 /proc/self/stat; ionice -p $$");
+        wanted["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 6});
+        wanted["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        let out = exec_process(t, &wanted)?.ok()?.stdout;
+        // Fields 19 and 41 of proc_pid_stat(5): nice and policy, SCHED_BATCH is 3.
+        equal!(out.lines().next(), Some("6 3"), "nice and policy");
+        ensure!(out.contains("idle"), "I/O priority: {out}");
+        Ok(())
+    });
+    const AFFINITY: &str =
+        "process.execCPUAffinity came with runtime-spec 1.2.1, after both peers; config.md#linux-process";
+    group.add_beyond_peers(AFFINITY, "exec_cpu_affinity_initial_does_not_stay", |t| {
+        t.sleeper()?;
+        let whole = exec_sh(t, &[], "cat /proc/self/status")?;
+        let mut wanted = process(t, "cat /proc/self/status");
+        wanted["execCPUAffinity"] = json!({"initial": "0"});
+        let out = exec_process(t, &wanted)?.ok()?.stdout;
+        equal!(status_field(&out, "Cpus_allowed_list")?, status_field(&whole, "Cpus_allowed_list")?, "CPUs");
+        Ok(())
+    });
+    group.add_beyond_peers(AFFINITY, "exec_cpu_affinity_of_the_config_holds_for_exec", |t| {
+        t.set("/process/execCPUAffinity", json!({"final": "0"}));
+        t.sleeper()?;
+        let out = exec_sh(t, &[], "cat /proc/self/status")?;
+        equal!(status_field(&out, "Cpus_allowed_list")?, "0", "CPUs");
+        Ok(())
+    });
 }

@@ -25,6 +25,7 @@ pub fn group() -> Group {
     placed(&mut group);
     views(&mut group);
     arguments(&mut group);
+    output(&mut group);
     group
 }
 
@@ -298,4 +299,53 @@ fn arguments(group: &mut Group) {
         }
         whole_life(t)
     });
+}
+
+fn lacks_output() -> Outcome {
+    crate::case::skip("requires run.oci.hooks.stdout, which this runtime lacks")
+}
+
+/// crun's annotations for where hooks write to.
+fn output(group: &mut Group) {
+    group.citing("engine contract");
+    for kind in KINDS {
+        group.add(format!("output_of_{}_is_appended_where_crun_s_annotations_say", snake(kind)), move |t| {
+            let [out, err] = ["out", "err"].map(|name| t.scratch.join(format!("hooks.{name}")));
+            fs::write(&out, "before\n")?;
+            t.give_to_caller(&out)?;
+            t.set("/annotations", json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err}));
+            for word in ["one", "two"] {
+                t.push(&format!("/hooks/{kind}"), hook(&format!("echo {word}; echo {word} failed >&2")));
+            }
+            whole_life(t)?;
+            let said = fs::read_to_string(&out)?;
+            if said == "before\n" {
+                return lacks_output();
+            }
+            equal!(said, "before\none\ntwo\n", "what stdout got");
+            equal!(fs::read_to_string(&err)?, "one failed\ntwo failed\n", "what stderr got");
+            Ok(())
+        });
+    }
+    group.add("files_of_hooks_do_not_reach_the_payload", |t| {
+        let out = t.scratch.join("hooks.out");
+        t.set("/annotations", json!({"run.oci.hooks.stdout": out}));
+        t.push("/hooks/startContainer", hook("echo started"));
+        equal!(t.run_sh("ls /proc/self/fd")?, "0\n1\n2\n3\n", "open descriptors; 3 is the directory being listed");
+        if !out.exists() {
+            return lacks_output();
+        }
+        equal!(fs::read_to_string(&out)?, "started\n", "what the hook wrote");
+        Ok(())
+    });
+    const LOST: &str = "engine contract: what a config asks for is there or an error; runc ignores the annotation, crun 1.8.1 opens it late";
+    for (name, path) in [("that_cannot_be_made", "/no/such/directory/log"), ("that_is_relative", "log")] {
+        group.add_beyond_peers(LOST, format!("a_file_for_hooks_{name}_is_refused"), move |t| {
+            t.set("/annotations", json!({"run.oci.hooks.stderr": path}));
+            t.push("/hooks/createContainer", hook("true"));
+            let done = t.run_refused()?;
+            ensure!(done.stderr.contains("run.oci.hooks.stderr"), "the annotation is not named: {}", done.stderr);
+            Ok(())
+        });
+    }
 }

@@ -141,9 +141,6 @@ fn new_and_inherited(group: &mut Group) {
 
 fn joined(group: &mut Group) {
     for (kind, name, flag) in KINDS {
-        if matches!(*kind, "mount") {
-            continue;
-        }
         group.add(format!("a_{kind}_namespace_is_joined_by_path"), move |t| {
             let holder = Holder::start(flag, name)?;
             let wanted = fs::read_link(holder.path(name))?.display().to_string();

@@ -4,13 +4,15 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::case::{Group, Outcome};
+use crate::case::{Group, Outcome, skip};
+use crate::mode::Mode;
 use crate::trial::{Trial, alive};
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
     let mut group = Group::new("pods", "config-linux.md#namespaces");
     sharing(&mut group);
+    every_order(&mut group);
     neighbours(&mut group);
     user(&mut group);
     process(&mut group);
@@ -59,6 +61,48 @@ fn sharing(group: &mut Group) {
             Ok(())
         });
     }
+}
+
+/// Every kind that a container can join together with its root file system.
+const ALL: &[(&str, &str)] =
+    &[("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")];
+
+fn every_order(group: &mut Group) {
+    let body = |with_time: bool| {
+        move |t: &mut Trial| -> Outcome {
+            let mut kinds = ALL.to_vec();
+            if with_time {
+                kinds.push(("time", "time"));
+                t.push("/linux/namespaces", json!({"type": "time"}));
+                t.set("/linux/timeOffsets/monotonic", json!({"secs": 1000}));
+            }
+            let pid = first_container(t, &kinds)?;
+            t.remove("/linux/timeOffsets");
+            let names: Vec<&str> = [("user", "user")].iter().chain(&kinds).map(|(_, name)| *name).collect();
+            let wanted = links(pid, &names)?;
+            let script = format!("for n in {}; do readlink /proc/self/ns/$n; done", names.join(" "));
+            let entries = t.config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
+            for first in 0..2 * entries.len() {
+                let mut order = entries.clone();
+                order.rotate_left(first % entries.len());
+                if first >= entries.len() {
+                    order.reverse();
+                }
+                t.set("/linux/namespaces", json!(order));
+                equal!(
+                    t.run_sh(&script)?.lines().collect::<Vec<_>>(),
+                    wanted,
+                    "namespaces, joined by {}",
+                    json!(order)
+                );
+            }
+            Ok(())
+        }
+    };
+    group.add("all_namespaces_of_another_container_are_joined_in_any_order", body(false));
+    let why =
+        "neither runc 1.1.5 nor crun 1.8.1 accepts a time namespace here; config-linux.md#namespaces lists `time`";
+    group.add_beyond_peers(why, "all_namespaces_and_time_of_another_container_are_joined_in_any_order", body(true));
 }
 
 fn neighbours(group: &mut Group) {
@@ -127,9 +171,30 @@ fn process(group: &mut Group) {
         Ok(())
     });
     group.citing("engine contract");
+    for kept in [true, false] {
+        let name = if kept { "kept_with_crun_s_annotation" } else { "left_behind_without_it" };
+        group.add(format!("groups_of_the_caller_are_{name}"), move |t| {
+            if t.mode == Mode::User {
+                return skip("requires a caller that may give itself groups (CAP_SETGID)");
+            }
+            if kept {
+                t.set("/annotations", json!({"run.oci.keep_original_groups": "1"}));
+            }
+            let of_caller = |inside: u32| if t.mode == Mode::Root { inside } else { t.host_id(inside) };
+            let script = format!("set -- setpriv --groups {},{} \"$@\"", of_caller(47), of_caller(48));
+            t.sh("grep ^Groups: /proc/self/status");
+            t.write_config()?;
+            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+            let out = t.call_after(&script, &["run", "--bundle", &bundle, &id]).go()?.ok()?.stdout;
+            let groups: Vec<&str> =
+                out.split_whitespace().skip(1).filter(|group| matches!(*group, "47" | "48")).collect();
+            equal!(groups, if kept { vec!["47", "48"] } else { vec![] }, "the caller's among {out}");
+            Ok(())
+        });
+    }
     group.add("each_container_has_a_session_keyring_of_its_own", |t| {
         if fs::metadata("/proc/keys").is_err() {
-            return crate::case::skip("requires a kernel with CONFIG_KEYS");
+            return skip("requires a kernel with CONFIG_KEYS");
         }
         t.set("/linux/maskedPaths", json!([]));
         let keyring = "awk '$9 ~ /^_ses/ {print $1, $9}' /proc/keys";

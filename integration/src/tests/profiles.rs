@@ -20,6 +20,7 @@ pub fn group() -> Group {
     merged(&mut group);
     refused(&mut group);
     asked(&mut group);
+    shown(&mut group);
     default_of_spec(&mut group);
     group
 }
@@ -292,6 +293,39 @@ fn asked(group: &mut Group) {
             equal!(done.code, Some(code), "exit status of {words:?}");
             ensure!(done.stdout.contains(says), "{words:?} says {}", done.stdout);
         }
+        Ok(())
+    });
+}
+
+fn shown(group: &mut Group) {
+    add(group, "show_of_one_architecture_leaves_out_the_others_decisions", |t| {
+        let file = t.scratch.join("p.json");
+        let rule = json!({"names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77});
+        let all = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [rule]});
+        fs::write(&file, all.to_string())?;
+        let file = file.display().to_string();
+        // 135 is personality on x86_64, 136 on x86.
+        let refused = |line: &str, number: &str| line.trim_start().starts_with(number) && line.contains("errno 77");
+        let decisions = |text: &str, number: &str| text.lines().any(|line| refused(line, number));
+        for (arch, has) in [(None, [true, true]), (Some("x86_64"), [true, false]), (Some("x86"), [false, true])] {
+            let mut words = vec!["seccomp", "show", &*file];
+            words.extend(arch.iter().flat_map(|arch| ["--arch", arch]));
+            let text = t.call(&words).go()?.ok()?.stdout;
+            // The program comes last and is whole.
+            let tree = text.rsplit_once("\n\n").map_or("", |(tree, _)| tree);
+            equal!([decisions(tree, "135"), decisions(tree, "136")], has, "x86_64 and x86 in {arch:?}: {text}");
+        }
+        let done = t.call(&["seccomp", "test", "--arch", "x86", &file, "personality", "8"]).go()?;
+        equal!(done.code, Some(2), "exit status of test");
+        ensure!(done.stdout.starts_with("x86 personality [136]"), "{}", done.stdout);
+        t.call(&["seccomp", "show", "--arch", "no_such", &file]).go()?.refused().map(drop)
+    });
+    add(group, "a_name_that_nobody_knows_is_told_once_and_ignored", |t| {
+        t.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}]}));
+        t.sh("echo ran");
+        let done = t.run()?.ok()?;
+        equal!(done.stdout, "ran\n", "output");
+        equal!(done.stderr.matches("no_such_call").count(), 1, "times that it is named in {}", done.stderr);
         Ok(())
     });
 }

@@ -41,6 +41,19 @@ fn ids(group: &mut Group) {
         equal!(t.run_sh("wc -l < /proc/self/uid_map")?.trim(), count.to_string(), "lines of uid_map");
         Ok(())
     });
+    group.add("as_many_mappings_as_the_kernel_takes_are_written", |t| {
+        most_mappings(t, MOST_MAPPINGS)?;
+        equal!(t.run_sh("wc -l < /proc/self/uid_map; wc -l < /proc/self/gid_map")?, "340\n340\n", "lines of the maps");
+        Ok(())
+    });
+    group.add_beyond_peers(WORDS, "one_mapping_more_than_the_kernel_takes_is_refused_with_the_limit", |t| {
+        most_mappings(t, MOST_MAPPINGS + 1)?;
+        let done = t.run_refused()?;
+        for word in ["uidMappings", "340"] {
+            ensure!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
+        }
+        Ok(())
+    });
     group.add("cve_2021_43784_seventy_kilobytes_of_mappings_are_refused", |t| {
         t.use_user_namespace()?;
         let lines: Vec<_> =
@@ -73,6 +86,25 @@ fn ids(group: &mut Group) {
         ensure!(done.stderr.contains("4000000 is not mapped"), "{}", done.stderr);
         Ok(())
     });
+}
+
+/// UID_GID_MAP_MAX_EXTENTS of the kernel.
+const MOST_MAPPINGS: u32 = 340;
+
+/// A user namespace with this many lines in each map, which together are shorter than a page, as the kernel wants it.
+fn most_mappings(t: &mut Trial, count: u32) -> Outcome {
+    if t.mode == Mode::User {
+        return skip(
+            "requires a caller with CAP_SETUID: so many lines of a user's own long ids are longer than a page",
+        );
+    }
+    t.use_user_namespace()?;
+    let first = t.host_id(0);
+    let line = |n: u32| json!({"containerID": n, "hostID": if n == 0 { first } else { 1000 + 2 * n }, "size": 1});
+    let lines: Vec<_> = (0..count).map(line).collect();
+    t.set("/linux/uidMappings", json!(lines));
+    t.set("/linux/gidMappings", json!(lines));
+    Ok(())
 }
 
 /// The caller's own ids and no others.

@@ -229,4 +229,23 @@ fn pointers(group: &mut Group) {
         }
         Ok(())
     });
+    group.add_beyond_peers(WORDS, "a_filter_that_is_too_long_is_refused_with_the_number_above_the_limit", |t| {
+        // Six bounds for each call, no two alike.
+        let condition = |call: usize, index: usize| {
+            let value = ((call as u64) << 36) | ((index as u64) << 33) | 0x1234_5678;
+            json!({"index": index, "value": value, "op": "SCMP_CMP_GE"})
+        };
+        let rule = |(call, name): (usize, &str)| {
+            let args: Vec<Value> = (0..6).map(|index| condition(call, index)).collect();
+            json!({"names": [name], "action": "SCMP_ACT_ERRNO", "args": args})
+        };
+        let rules: Vec<Value> = ALL_BUT_MKDIR.lines().enumerate().map(rule).collect();
+        filter(t, json!(rules));
+        let done = t.run_refused()?;
+        let number = |word: &str| word.parse::<u32>().ok();
+        let numbers: Vec<u32> = done.stderr.split(|c: char| !c.is_ascii_digit()).filter_map(number).collect();
+        let found = numbers.windows(3).any(|three| three[0] == three[1] + 4096 && three[2] == 4096);
+        ensure!(found, "length, excess and limit are not in: {}", done.stderr);
+        Ok(())
+    });
 }

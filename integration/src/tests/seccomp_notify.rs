@@ -145,6 +145,19 @@ fn sent(group: &mut Group) {
         equal!(t.run_sh("ls /proc/self/fd")?, "0\n1\n2\n3\n", "open descriptors; 3 is the directory being listed");
         Ok(())
     });
+    group.citing("engine contract");
+    group.add("crun_s_annotation_names_the_agent_where_the_config_names_none", |t| {
+        notify(t, &["getppid"]);
+        let path = socket(t);
+        t.remove("/linux/seccomp/listenerPath");
+        t.remove("/linux/seccomp/listenerMetadata");
+        t.set("/annotations", json!({"run.oci.seccomp.receiver": path}));
+        let agent = agent(t, Manner::new(Answer::Value(7)))?;
+        equal!(run_calls(t, &[getppid()])?.ok()?.stdout, "7\n", "getppid by the agent's answer");
+        equal!(agent.heard(1)?[0].descriptors, [0], "messages that brought descriptors");
+        Ok(())
+    });
+    group.citing("config-linux.md#containerprocessstate");
     group.add("a_path_without_notify_is_ignored", |t| {
         filter(t, json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}]));
         t.set("/linux/seccomp/listenerPath", json!("/no/such/agent"));

@@ -225,6 +225,22 @@ fn forwarded(group: &mut Group) {
             Ok(())
         });
     }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT] {
+        group.add(format!("exec_forwards_{}", signal.as_str().to_lowercase()), move |t| {
+            let number = signal as i32;
+            t.sleeper()?;
+            let id = t.id.clone();
+            let script = format!(
+                "trap 'echo got > /out/signal; exit 3' {number}; echo ready > /out/ready; while :; do usleep 2000; done"
+            );
+            let live = t.call(&["exec", &id, "/bin/sh", "-c", &script]).spawn()?;
+            t.wait_for_file(t.rootfs().join("out/ready"))?;
+            kill(Pid::from_raw(live.pid()), signal)?;
+            equal!(live.wait()?.code, Some(3), "exit status of exec");
+            equal!(fs::read_to_string(t.rootfs().join("out/signal"))?, "got\n", "what the process noted");
+            Ok(())
+        });
+    }
     group.add("killing_from_outside_ends_run", |t| {
         t.args(&["/bin/sleep", "1000"]);
         let live = t.spawn_run(&[])?;

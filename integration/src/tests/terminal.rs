@@ -25,6 +25,7 @@ pub fn group() -> Group {
     typing(&mut group);
     socket(&mut group);
     foreground(&mut group);
+    resized(&mut group);
     exec(&mut group);
     pidfds(&mut group);
     notify(&mut group);
@@ -169,6 +170,44 @@ fn foreground(group: &mut Group) {
         ensure!(ended, "run did not end with its payload");
         Ok(())
     });
+}
+
+/// A terminal's window changes while the runtime copies: SIGWINCH tells it, as the kernel does from the caller's terminal.
+fn resized(group: &mut Group) {
+    for verb in ["run", "exec"] {
+        group.add(format!("a_new_window_size_reaches_what_{verb}_serves"), move |t| {
+            let script =
+                "echo up > /out/up; while test \"$(stty size)\" != '33 77'; do usleep 20000; done; echo see''n";
+            let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+            let words = match verb {
+                "run" => {
+                    t.set("/process/terminal", json!(true));
+                    t.sh(script);
+                    t.write_config()?;
+                    vec!["run", "--bundle", &bundle, &id]
+                }
+                _ => {
+                    t.sleeper()?;
+                    vec!["exec", "--tty", &id, "/bin/sh", "-c", script]
+                }
+            };
+            let size = |rows, columns| nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let pair = nix::pty::openpty(&size(24, 80), None)?;
+            let mut command = t.call(&words).command;
+            let side = || -> Outcome<Stdio> { Ok(Stdio::from(pair.slave.try_clone()?)) };
+            let mut child = command.stdin(side()?).stdout(side()?).stderr(side()?).spawn()?;
+            t.wait_for_file(t.rootfs().join("out/up"))?;
+            crate::sys::set_window_size(pair.master.as_fd(), &size(33, 77))?;
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGWINCH)?;
+            let mut master = fs::File::from(pair.master);
+            let text = read_until(&mut master, "seen", t.limit(LIMIT));
+            if !crate::call::eventually(t.limit(LIMIT), || Ok(child.try_wait()?.is_some()))? {
+                child.kill()?;
+                child.wait()?;
+            }
+            text.map(drop)
+        });
+    }
 }
 
 fn exec(group: &mut Group) {

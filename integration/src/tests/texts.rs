@@ -108,6 +108,22 @@ fn texts(group: &mut Group) {
             Ok(())
         });
     }
+    for verb in ["checkpoint", "restore", "mounts"] {
+        group.add(format!("a_runtime_without_{verb}_says_so_in_one_line"), move |t| {
+            // podman takes a success of this for support.
+            if t.bare_call(&[verb, "--help"]).go()?.succeeded() {
+                return crate::case::skip(format!("requires a runtime that lacks `{verb}`"));
+            }
+            for words in [[verb, "--help"], [verb, "ID"]] {
+                let done = t.bare_call(&words).go()?;
+                ensure!(!done.succeeded(), "`{verb}` succeeds");
+                let said = format!("{}{}", done.stdout, done.stderr);
+                equal!(said.lines().count(), 1, "lines of {said:?}");
+                ensure!(said.contains(verb), "the verb is not named: {said}");
+            }
+            Ok(())
+        });
+    }
     group.add("an_unknown_option_is_refused", |t| {
         t.write_config()?;
         let id = t.id.clone();

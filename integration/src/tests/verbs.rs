@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::case::Group;
+use crate::case::{Group, skip};
 use crate::{ensure, equal};
 
 pub fn group() -> Group {
@@ -11,6 +11,7 @@ pub fn group() -> Group {
     run(&mut group);
     run_twice(&mut group);
     pause(&mut group);
+    matching(&mut group);
     group
 }
 
@@ -153,4 +154,41 @@ fn pause(group: &mut Group) {
         t.call(&["pause", &id]).go()?.refused()?;
         Ok(())
     });
+}
+
+/// `kill` and `delete` of all ids that match; crun has it.
+fn matching(group: &mut Group) {
+    group.citing("engine contract");
+    for flag in ["--regex", "-r"] {
+        group.add(
+            format!("kill_and_delete_{}_reach_what_matches_and_nothing_else", flag.trim_start_matches('-')),
+            move |t| {
+                if t.call(&["delete", flag, "no-such-[0-9]+"]).go()?.stderr.contains("flag provided but not defined") {
+                    return skip("requires `kill --regex`, which this runtime lacks");
+                }
+                let ids = ["trial-a1", "trial-a2", "trial-a3", "trial-b1"];
+                for id in ids {
+                    t.switch_id(id);
+                    t.sleeper()?;
+                }
+                // One that is stopped already takes nobody else's turn.
+                t.id = "trial-a1".into();
+                t.kill("KILL")?.ok()?;
+                t.wait_for_status("stopped")?;
+                t.call(&["kill", flag, "trial-a[0-9]", "KILL"]).go()?;
+                for id in &ids[1..3] {
+                    t.id = id.to_string();
+                    t.wait_for_status("stopped")?;
+                }
+                t.call(&["delete", flag, "trial-a[0-9]"]).go()?.ok()?;
+                for id in &ids[..3] {
+                    t.id = id.to_string();
+                    t.expect_unknown()?;
+                }
+                t.id = "trial-b1".into();
+                equal!(t.status()?, "running", "status of the one that does not match");
+                Ok(())
+            },
+        );
+    }
 }

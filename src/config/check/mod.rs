@@ -15,7 +15,7 @@ mod sysctl;
 use std::fmt;
 
 use super::finding::{Finding, Warning, quoted, token};
-use super::words::{self, Words};
+use super::words::{self, HANDLER, Words};
 use super::{Config, Hook, Linux, Process, Resources};
 
 pub use sysctl::sysctl_path;
@@ -36,6 +36,13 @@ pub fn check(config: &Config<'_>) -> (Vec<Finding>, Vec<Warning>) {
     hooks(&mut report, config);
     for _ in config.annotations.keys().filter(|key| key.is_empty()) {
         report.find("/annotations/", "an annotation's key must not be empty");
+    }
+    if let Some(handler) = config.annotations.get(&HANDLER.into()).filter(|handler| !handler.is_empty()) {
+        let pointer = format!("/annotations/{HANDLER}");
+        report.find(
+            &pointer,
+            format!("{:?} found, but there are no handlers: the kernel executes process.args", &**handler),
+        );
     }
     for (i, mount) in config.mounts.iter().enumerate() {
         mounts::check(&mut report, i, mount, has(&config.linux, "user"));

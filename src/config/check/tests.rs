@@ -314,6 +314,16 @@ fn an_annotation_has_a_key() {
     bad(&[("/annotations", json!({"": "a"}))], &["/annotations/: an annotation's key must not be empty"]);
 }
 
+/// crun runs WebAssembly by it; here the program would be executed as if it were not there.
+#[test]
+fn a_handler_is_refused() {
+    good(&[("/annotations", json!({"run.oci.handler": ""}))]);
+    bad(
+        &[("/annotations", json!({"run.oci.handler": "wasm"}))],
+        &["/annotations/run.oci.handler: \"wasm\" found, but there are no handlers: the kernel executes process.args"],
+    );
+}
+
 #[test]
 fn a_mount_has_a_destination_and_what_its_kind_needs() {
     let mount = |value: Value| [("/mounts", json!([value]))];

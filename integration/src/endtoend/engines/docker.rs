@@ -5,10 +5,11 @@ use std::fs;
 
 use crate::call::{Done, eventually};
 use crate::case::{Outcome, fail};
-use crate::trial::{Trial, status_field};
+use crate::trial::{Trial, as_words, status_field};
 use crate::{ensure, equal};
 
 use super::image;
+use super::nested;
 use super::session::{
     Daemon, LIMIT, Operations, Session, ends_with, expect_gone, perform, remove_cgroups, requires_controller,
 };
@@ -34,6 +35,8 @@ const OPERATIONS: Operations<Docker> = &[
     ("exit status 125: docker itself fails", status_125),
     ("exit status 126: not executable", status_126),
     ("exit status 127: not there", status_127),
+    ("xebec in a container with all rights", nested_privileged),
+    ("xebec in a container with the usual rights", nested_usual),
 ];
 
 pub fn test(t: &mut Trial) -> Outcome {
@@ -260,4 +263,18 @@ fn status_127(engine: &mut Docker) -> Outcome {
     ends_with(engine.run(&["--rm", image::NAME, "/no/such/program"])?, 127)?;
     ends_with(engine.run(&["--rm", image::NAME, "no-such-program"])?, 127)?;
     Ok(())
+}
+
+fn nested(engine: &mut Docker, rights: &[&str], bundle: &str) -> Outcome {
+    let words = nested::words(&engine.session, rights, bundle)?;
+    nested::judge(engine.run(&as_words(&words))?)
+}
+
+fn nested_privileged(engine: &mut Docker) -> Outcome {
+    nested(engine, &["--privileged"], "privileged")
+}
+
+/// A new procfs takes one that nothing hides parts of; the engines' profile lets nobody make namespaces.
+fn nested_usual(engine: &mut Docker) -> Outcome {
+    nested(engine, &["--security-opt", "systempaths=unconfined", "--security-opt", "seccomp=unconfined"], "usual")
 }

@@ -8,6 +8,7 @@ mod cri;
 mod docker;
 mod gadget;
 mod image;
+mod nested;
 mod podman;
 mod rpc;
 mod session;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use crate::call::{Call, Done, eventually};
 use crate::case::Outcome;
-use crate::trial::{Trial, status_field};
+use crate::trial::{Trial, as_words, status_field};
 use crate::{ensure, equal};
 
 use super::image;
+use super::nested;
 use super::session::{
     LIMIT, Operations, Session, ends_with, has_controller, perform, remove_cgroups, requires_controller,
     unmount_storage,
@@ -43,6 +44,8 @@ const OPERATIONS: Operations<Podman> = &[
     ("exit status 126: not executable", status_126),
     ("exit status 127: not there", status_127),
     ("rm --force", remove),
+    ("xebec in a container with all rights", nested_privileged),
+    ("xebec in a container with the usual rights", nested_usual),
 ];
 
 pub fn as_root(t: &mut Trial) -> Outcome {
@@ -381,4 +384,18 @@ fn remove(engine: &mut Podman) -> Outcome {
     engine.podman(&["rm", "--force", "--time", "0", "doomed"])?.ok()?;
     ends_with(engine.podman(&["container", "exists", "doomed"])?, 1)?;
     Ok(())
+}
+
+fn nested(engine: &mut Podman, rights: &[&str], bundle: &str) -> Outcome {
+    let words = nested::words(&engine.session, rights, bundle)?;
+    nested::judge(engine.run(&as_words(&words))?)
+}
+
+fn nested_privileged(engine: &mut Podman) -> Outcome {
+    nested(engine, &["--privileged"], "privileged")
+}
+
+/// A new procfs takes one that nothing hides parts of; the engines' profile lets nobody make namespaces.
+fn nested_usual(engine: &mut Podman) -> Outcome {
+    nested(engine, &["--security-opt", "unmask=ALL", "--security-opt", "seccomp=unconfined"], "usual")
 }
