@@ -94,8 +94,7 @@ fn protect(file: Option<&Path>) -> Result<Option<Arc<Timings>>> {
         .map(Path::to_owned)
         .or_else(|| std::env::var_os("XEBEC_TIMINGS").filter(|path| !path.is_empty()).map(PathBuf::from));
     let Some(path) = asked else { return own_exe::protect().map(|()| None) };
-    let earlier =
-        own_exe::BEGUN.to_str().ok().and_then(|name| std::env::var(name).ok()).and_then(|text| text.parse().ok());
+    let earlier = std::env::var(own_exe::BEGUN).ok().and_then(|text| text.parse().ok());
     own_exe::protect_telling(Some(stamps::now()))?;
     Timings::begin(&path, earlier).map(|timings| Some(Arc::new(timings)))
 }
