@@ -230,9 +230,10 @@ fn outlived(group: &mut Group) {
         fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let mut master = fs::File::from(pair.master);
         let mut status = None;
+        let mut seen = 0;
         // Slower than they write, so that there is always more.
         crate::call::eventually(t.limit(4 * LIMIT), || {
-            master.read(&mut [0u8; 1024]).ok();
+            seen += master.read(&mut [0u8; 1024]).unwrap_or(0);
             status = child.try_wait()?;
             Ok(status.is_some())
         })?;
@@ -240,6 +241,7 @@ fn outlived(group: &mut Group) {
             child.kill()?;
             child.wait()?;
         }
+        ensure!(seen > 0, "nobody has written to the terminal");
         equal!(status.and_then(|status| status.code()), Some(5), "exit status of exec");
         Ok(())
     });
