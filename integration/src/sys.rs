@@ -103,6 +103,19 @@ pub fn await_end(child: u32, limit: Duration) -> nix::Result<bool> {
     }
 }
 
+/// Starts the command with SIGCHLD ignored, as a caller leaves it that wants no zombies (sigaction(2)).
+pub fn ignore_children(command: &mut Command) {
+    let ignore = || {
+        // SAFETY: SIG_IGN is no function that could run.
+        match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } {
+            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and execve it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(ignore) };
+}
+
 /// Makes one system call answer `errno` in the command and in all that it starts, by a seccomp filter as a
 /// container engine's or systemd's would be. For root, who needs no no_new_privs for it; looks at no architecture.
 pub fn deny_call(command: &mut Command, call: u32, errno: Errno) {

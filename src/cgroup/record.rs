@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// How long killed processes may take to go, and a cgroup to become removable.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many processes are held at once: a container may have more of them than we may open files.
+const HELD: usize = 100;
 
 /// The directories of a container's cgroup, as absolute paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,11 +151,15 @@ fn open_if_there(path: Option<&str>) -> Result<Option<Dir>> {
     }
 }
 
-/// Sends `signal` to the processes of `dir` and below, and counts them. Each is held by
-/// a pidfd and looked for a second time, so that a reused number is never hit.
+/// Sends `signal` to the processes of `dir` and below, and counts them.
 fn signal_procs(dir: &Dir, signal: Signal) -> Result<usize> {
+    procs_below(dir)?.chunks(HELD).try_fold(0, |sent, pids| Ok(sent + signal_some(dir, pids, signal)?))
+}
+
+/// Each of `pids` is held by a pidfd and looked for a second time, so that a reused number is never hit.
+fn signal_some(dir: &Dir, pids: &[u32], signal: Signal) -> Result<usize> {
     let mut held = Vec::new();
-    for pid in procs_below(dir)? {
+    for &pid in pids {
         let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(fd) => held.push((pid, fd)),

@@ -96,8 +96,7 @@ fn protect(file: Option<&Path>) -> Result<Option<Arc<Timings>>> {
     let Some(path) = asked else {
         return if crate::is_on_read_only_mount() { Ok(None) } else { own_exe::protect().map(|()| None) };
     };
-    let earlier =
-        own_exe::BEGUN.to_str().ok().and_then(|name| std::env::var(name).ok()).and_then(|text| text.parse().ok());
+    let earlier = std::env::var(own_exe::BEGUN).ok().and_then(|text| text.parse().ok());
     own_exe::protect_telling(Some(stamps::now()))?;
     Timings::begin(&path, earlier).map(|timings| Some(Arc::new(timings)))
 }

@@ -88,8 +88,13 @@ impl Target {
     /// Init's root directory, where it is no mount namespace's.
     pub fn root(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/root", self.pid());
-        openat(CWD, &path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::sys(self.container.item(), format!("openat({path:?})"), errno))
+        let root = openat(CWD, &path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::sys(self.container.item(), format!("openat({path:?})"), errno))?;
+        // Alive after it, it is the one that the number was of.
+        match self.has_stopped()? {
+            true => Err(wrong_state(self.container.item(), "container not running: it stopped meanwhile")),
+            false => Ok(root),
+        }
     }
 
     /// The cgroup that init is in now.
@@ -149,19 +154,19 @@ impl Target {
     }
 
     /// The same, of an init that seems to be about to: with its PID namespace it first ends all others in it.
-    pub fn is_stopping(&self) -> Result<bool> {
-        const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    fn is_stopping(&self, patience: Timespec) -> Result<bool> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let ready = retry_on_intr(|| poll(&mut fds, Some(&SOON)));
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&patience)));
         ready.map(|ready| ready > 0).map_err(|errno| Error::sys(self.container.item(), "poll(pidfd)", errno))
     }
 
     /// When the container has stopped meanwhile, that is the reason of whatever failed.
     pub fn explain(&self, error: Error) -> Error {
         let stopped = match error.errno() {
-            // setns(2) to the namespaces of one that exits; clone3(2) into its PID namespace.
-            // None: a child that died without a word.
-            None | Some(Errno::SRCH | Errno::NOMEM) => self.is_stopping(),
+            // setns(2) to the namespaces of one that exits, which takes long where the machine is busy.
+            Some(Errno::SRCH) => self.is_stopping(Timespec { tv_sec: 5, tv_nsec: 0 }),
+            // clone3(2) into its PID namespace. None: a child that died without a word.
+            None | Some(Errno::NOMEM) => self.is_stopping(Timespec { tv_sec: 0, tv_nsec: 200_000_000 }),
             _ => self.has_stopped(),
         };
         match stopped {
@@ -176,6 +181,24 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_root_of_a_later_process_with_the_same_number_is_not_taken() {
+        let top = std::env::temp_dir().join(format!("xebec-target-{}", std::process::id()));
+        let id = ContainerId::new("c").expect("valid");
+        let container = Container::claim(&top, &id).expect("free");
+        let own = process::pidfd_open_self().expect("opened");
+        let init = Init::of(rustix::process::getpid(), own.as_fd()).expect("alive");
+        let target = Target { container, record_text: None, init, pidfd: own };
+        assert!(target.root().is_ok());
+        // Our number with the handle of one that has ended: as when it was that one's before.
+        let ended = process::clone3(0, None, || 0).expect("cloned").pidfd;
+        while !crate::state::has_exited(&ended).expect("asked") {}
+        let target = Target { pidfd: ended, ..target };
+        assert!(target.root().is_err());
+        target.container.remove().expect("removed");
+        std::fs::remove_dir(&top).expect("empty");
+    }
 
     #[test]
     fn a_pidfd_and_proc_name_the_same_namespaces() {

@@ -117,7 +117,10 @@ pub fn set_home(scene: &mut Scene<'_>, uid: u32) {
     scene.envp.set_spare(&home[..len]);
 }
 
-/// Reads passwd in pieces; a file that is no regular file, or has endless lines, gives nothing.
+/// As much of passwd as is read: some 80,000 users.
+const PASSWD_MAX: usize = 4 << 20;
+
+/// Reads passwd in pieces; a file that is no regular file, has endless lines, or too many, gives nothing.
 fn home_of(uid: u32, out: &mut [u8]) -> Option<usize> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = openat(CWD, c"/etc/passwd", flags, Mode::empty()).ok()?;
@@ -125,9 +128,10 @@ fn home_of(uid: u32, out: &mut [u8]) -> Option<usize> {
         return None;
     }
     let mut buffer = [0u8; 4096];
-    let mut filled = 0;
-    loop {
+    let (mut filled, mut total) = (0, 0);
+    while total < PASSWD_MAX {
         let read = rustix::io::read(&file, &mut buffer[filled..]).ok()?;
+        total += read;
         let end = filled + read;
         let mut start = 0;
         while let Some(at) = buffer[start..end].iter().position(|&b| b == b'\n') {
@@ -145,6 +149,7 @@ fn home_of(uid: u32, out: &mut [u8]) -> Option<usize> {
         buffer.copy_within(start..end, 0);
         filled = end - start;
     }
+    None
 }
 
 /// passwd(5): name, password, uid, gid, gecos, home, shell.

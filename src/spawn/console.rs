@@ -11,6 +11,8 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use crate::error::{Error, Result};
 
 const BUFFER_SIZE: usize = 16 << 10;
+/// Several times what the kernel keeps of what was written to a terminal and not read yet.
+const LEFT_MAX: usize = 128 << 10;
 
 /// One direction's data that has not been written yet.
 #[derive(Debug, Default)]
@@ -89,11 +91,15 @@ impl Console {
         Ok(())
     }
 
-    /// Copies what the program has left in the terminal.
+    /// Copies what the program has left in the terminal, and no more: who outlives it may write for ever.
     pub fn drain(&mut self) {
+        let mut left = LEFT_MAX;
         while !self.output.ended {
-            if self.output.bytes.is_empty() && !self.output.read(self.master.as_fd()) {
-                return;
+            if self.output.bytes.is_empty() {
+                if left == 0 || !self.output.read(self.master.as_fd()) {
+                    return;
+                }
+                left = left.saturating_sub(self.output.bytes.len());
             }
             self.output.write(stdout());
         }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{Mode, fchmod};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::Pid;
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn open(container: &Container) -> Result<OwnedFd> {
     let failed = |call: &str, errno| Error::sys(ITEM, format!("{call}({SOCKET:?})"), errno);
     let (socket, address) = socket(container)?;
+    // The file that bind makes has the socket's mode, less the umask: whoever connects gets the listener.
+    fchmod(&socket, Mode::from_raw_mode(0o600)).map_err(|errno| failed("fchmod", errno))?;
     rustix::net::bind(&socket, &address).map_err(|errno| failed("bind", errno))?;
     rustix::net::listen(&socket, 1).map_err(|errno| failed("listen", errno))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).map_err(|errno| failed("setsockopt", errno))?;

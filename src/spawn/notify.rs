@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Mode, chmodat, mkdirat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -51,6 +51,19 @@ pub fn make_directory(container: &Container) -> Result<()> {
     chmodat(container.dir(), DIRECTORY, mode, AtFlags::empty()).map_err(failed("fchmodat(\"notify\")"))
 }
 
+/// Whatever the umask: the container's user must be able to say something. By handle, as a container that may mount
+/// can put a link to a file of ours in the socket's place.
+fn open_to_all(container: &Container) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made =
+        openat(container.dir(), SOCKET, flags, Mode::empty()).map_err(failed("openat(\"notify/notify.sock\")"))?;
+    let kind = fstat(&made).map(|stat| FileType::from_raw_mode(stat.st_mode)).map_err(failed("fstat"))?;
+    if kind != FileType::Socket {
+        return Err(Error::invalid(ITEM, "notify/notify.sock has been replaced by something else"));
+    }
+    process::chmod(made.as_fd(), Mode::from_raw_mode(0o777)).map_err(failed("chmod(\"notify/notify.sock\")"))
+}
+
 /// Was the container created to tell when it is ready?
 pub fn is_wanted(container: &Container) -> bool {
     statat(container.dir(), DIRECTORY, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -72,8 +85,7 @@ impl Notify {
         let short = format!("/proc/self/fd/{}/{SOCKET}", process::number(container.dir()));
         let address = SocketAddrUnix::new(&*short).map_err(failed("bind"))?;
         rustix::net::bind(&socket, &address).map_err(failed("bind(\"notify/notify.sock\")"))?;
-        chmodat(container.dir(), SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty())
-            .map_err(failed("fchmodat(\"notify/notify.sock\")"))?;
+        open_to_all(container)?;
         Ok(Some(Notify { container: socket, host }))
     }
 
@@ -173,6 +185,23 @@ fn connect(path: &Path) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ContainerId;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_link_in_the_place_of_the_socket_opens_nothing_to_all() {
+        let root = std::env::temp_dir().join(format!("xebec-notify-{}", std::process::id()));
+        let id = ContainerId::new("c").expect("valid");
+        let container = Container::claim(&root, &id).expect("free");
+        make_directory(&container).expect("made");
+        let victim = root.join("victim");
+        std::fs::write(&victim, "the host's").expect("written");
+        std::fs::set_permissions(&victim, PermissionsExt::from_mode(0o600)).expect("closed");
+        symlink(&victim, root.join("c").join(SOCKET)).expect("linked");
+        assert!(open_to_all(&container).is_err());
+        assert_eq!(std::fs::metadata(&victim).expect("there").mode() & 0o777, 0o600);
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
 
     #[test]
     fn only_a_whole_line_says_ready() {

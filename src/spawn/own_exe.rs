@@ -8,6 +8,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, openat,
@@ -21,7 +22,7 @@ use crate::sys::process::{self, StringVector};
 
 const EXE: &CStr = c"/proc/self/exe";
 /// Tells the second start when the first began, in nanoseconds of CLOCK_MONOTONIC.
-pub const BEGUN: &CStr = c"XEBEC_TIMINGS_BEGUN";
+pub const BEGUN: &str = "XEBEC_TIMINGS_BEGUN";
 const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// Makes sure that nobody can write the running binary through /proc/PID/exe;
@@ -48,11 +49,16 @@ pub fn protect_telling(begun: Option<u64>) -> Result<()> {
         }
         other => other.map_err(|errno| failed("open_tree", errno))?,
     };
-    let argv = arguments()?;
-    if let Some(time) = begun.and_then(|time| CString::new(time.to_string()).ok()) {
-        process::set_variable(BEGUN, &time).map_err(|errno| failed("setenv", errno))?;
-    }
-    Err(failed("execveat", process::fexecve_again(exe.as_fd(), &argv)))
+    Err(failed("execveat", process::fexecve(exe.as_fd(), &arguments()?, &environment(begun))))
+}
+
+/// The environment as we got it, with [`BEGUN`].
+fn environment(begun: Option<u64>) -> StringVector {
+    let others = std::env::vars_os().filter(|(name, _)| name.as_bytes() != BEGUN.as_bytes());
+    let mut lines: Vec<Vec<u8>> =
+        others.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
+    lines.extend(begun.map(|time| format!("{BEGUN}={time}").into_bytes()));
+    StringVector::new(lines.into_iter().filter_map(|line| CString::new(line).ok()).collect())
 }
 
 /// argv exactly as we got it: proc(5) keeps it, ending each word with NUL.

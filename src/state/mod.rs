@@ -18,20 +18,18 @@
 mod claim;
 mod pause;
 mod process;
+mod remove;
 mod snapshot;
 mod update;
 
 use std::borrow::Cow;
-use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, readlinkat, renameat, symlinkat, unlinkat,
-};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat, readlinkat, renameat, symlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -384,52 +382,6 @@ impl Container {
 
     fn waits_for_start(&self) -> Result<bool> {
         Ok(self.open_start_fifo()?.is_some())
-    }
-
-    /// Removes a directory of this one: `notify`, with its socket.
-    fn remove_directory(&self, name: &CStr) -> Result<()> {
-        let failed = |call, errno| self.failed(call, &name.to_string_lossy(), errno);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(&self.dir, name, flags, Mode::empty()).map_err(|errno| failed("openat", errno))?;
-        let entries = Dir::read_from(&dir).map_err(|errno| failed("getdents64", errno))?;
-        for entry in entries {
-            let entry = entry.map_err(|errno| failed("getdents64", errno))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                unlinkat(&dir, entry.file_name(), AtFlags::empty()).map_err(|errno| failed("unlinkat", errno))?;
-            }
-        }
-        unlinkat(&self.dir, name, AtFlags::REMOVEDIR).map_err(|errno| failed("rmdir", errno))
-    }
-
-    /// Removes the directory; it is the last thing that goes.
-    pub fn remove(&self) -> Result<()> {
-        // An `exec` that has come too late may put its file there meanwhile: it does so once.
-        for _ in 0..100 {
-            self.remove_entries()?;
-            match unlinkat(CWD, self.root.join(self.id.as_str()), AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                Err(Errno::NOTEMPTY) => {}
-                Err(errno) => return Err(self.failed("rmdir", "", errno)),
-            }
-        }
-        Err(self.failed("rmdir", "", Errno::NOTEMPTY))
-    }
-
-    fn remove_entries(&self) -> Result<()> {
-        let mut entries = Dir::read_from(&self.dir).map_err(|errno| self.failed("open", ".", errno))?;
-        while let Some(entry) = entries.read() {
-            let entry = entry.map_err(|errno| self.failed("getdents64", ".", errno))?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            match unlinkat(&self.dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => self.remove_directory(name)?,
-                Err(errno) => return Err(self.failed("unlinkat", &name.to_string_lossy(), errno)),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //! and maps a stack for them, which is a tenth of what a short verb takes.
 //!
 //! Keeps what std does for safety: descriptors 0 to 2 are open, and SIGPIPE is ignored, so
-//! that a hook that closes its stdin does not kill the runtime. For the program only.
+//! that a hook that closes its stdin does not kill the runtime. SIGCHLD is not, whatever the caller
+//! does with it. For the program only.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,10 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 /// What C's start code calls.
 #[unsafe(no_mangle)]
 extern "C" fn main(count: libc::c_int, words: *const *const libc::c_char) -> libc::c_int {
-    if !hold_standard_descriptors() || !ignore_broken_pipes() {
+    if !hold_standard_descriptors() || !ignore_broken_pipes() || !hear_of_children() {
         // The allocator and std's streams are not to be trusted before this; where stderr is what is missing,
         // nobody can be told more than the exit status.
-        let said = b"xebec: cannot make sure of the descriptors 0 to 2 and of SIGPIPE before anything else\n";
+        let said = b"xebec: cannot make sure of the descriptors 0 to 2 and of signals before anything else\n";
         // SAFETY: the line is as long as it says; that it reaches nobody changes nothing.
         unsafe { libc::write(2, said.as_ptr().cast(), said.len()) };
         return 1;
@@ -57,4 +58,11 @@ fn hold_standard_descriptors() -> bool {
 fn ignore_broken_pipes() -> bool {
     // SAFETY: SIG_IGN is no function that could run.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) != libc::SIG_ERR }
+}
+
+/// A caller that ignores SIGCHLD leaves that to the programs it starts, and then a child's end is told to nobody: its
+/// status is lost, a wait for it has no end, and its pid is free for another process at once (sigaction(2)).
+fn hear_of_children() -> bool {
+    // SAFETY: SIG_DFL is no function that could run.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) != libc::SIG_ERR }
 }

@@ -73,11 +73,6 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-unsafe extern "C" {
-    /// environ(7).
-    static environ: *const *const c_char;
-}
-
 /// Bytes of the variable that can be added after the child exists.
 const SPARE_SIZE: usize = 512;
 
@@ -117,29 +112,20 @@ pub fn execve(path: &CStr, argv: &StringVector, envp: &StringVector) -> Errno {
     check(result).err().unwrap_or(Errno::INVAL)
 }
 
-/// execveat(2) of the file that `fd` refers to, with the environment that this process
-/// was given; returns only on failure. For a process of one thread.
-pub fn fexecve_again(fd: BorrowedFd<'_>, argv: &StringVector) -> Errno {
-    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`, and
-    // `environ` (environ(7)) is a NULL-terminated vector that no other thread changes.
+/// execveat(2) of the file that `fd` refers to; returns only on failure.
+pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> Errno {
+    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_execveat,
             fd.as_raw_fd(),
             c"".as_ptr(),
             argv.pointers.as_ptr(),
-            environ,
+            envp.pointers.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
     };
     check(result).err().unwrap_or(Errno::INVAL)
-}
-
-/// setenv(3), for the program that [`fexecve_again`] starts. For a process of one thread.
-pub fn set_variable(name: &CStr, value: &CStr) -> Result<(), Errno> {
-    // SAFETY: both are strings that end in NUL, setenv copies them, and no other thread reads `environ` meanwhile.
-    check(libc::c_long::from(unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) }))?;
-    Ok(())
 }
 
 /// close_range(2) with CLOSE_RANGE_CLOEXEC from `first` to the highest fd.
@@ -234,6 +220,11 @@ pub fn borrow(number: u32) -> BorrowedFd<'static> {
     // SAFETY: the number was an open fd at clone3, and the child never closes it before execve: it is in `keep`,
     // or the child is a hook of the parent's, which holds it.
     unsafe { BorrowedFd::borrow_raw(number as i32) }
+}
+
+/// chmod(2) of the very file behind `fd`, which may be an O_PATH handle: no name is looked at again.
+pub fn chmod(fd: BorrowedFd<'_>, mode: rustix::fs::Mode) -> Result<(), Errno> {
+    rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)
 }
 
 /// getpid(2), asked anew: a library's cached number would be the parent's.

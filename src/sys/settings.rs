@@ -56,22 +56,22 @@ const CAP_VERSION_3: u32 = 0x2008_0522;
 
 /// capset(2) for the calling thread.
 pub fn capset(sets: CapSets) -> Result<(), Errno> {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let half = |shift: u32| {
         [(sets.effective >> shift) as u32, (sets.permitted >> shift) as u32, (sets.inheritable >> shift) as u32]
     };
     let data = [half(0), half(32)];
-    // SAFETY: version 3 reads a header and two triples of u32, which live through the call.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    // SAFETY: version 3 reads two triples of u32; a kernel that does not know it writes its own into the header.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
     Ok(())
 }
 
 /// capget(2) of the calling thread.
 pub fn capget() -> Result<CapSets, Errno> {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let mut data = [[0u32; 3]; 2];
-    // SAFETY: version 3 writes two triples of u32 into `data`.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    // SAFETY: version 3 writes two triples of u32 into `data`; for the header see `capset`.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
     let join = |i: usize| u64::from(data[0][i]) | u64::from(data[1][i]) << 32;
     Ok(CapSets { effective: join(0), permitted: join(1), inheritable: join(2) })
 }
@@ -106,9 +106,9 @@ pub struct SchedAttr {
 
 /// sched_setattr(2) for the calling thread.
 pub fn sched_setattr(attr: &SchedAttr) -> Result<(), Errno> {
-    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
-    // SAFETY: `attr` carries its own size and lives through the call.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })?;
+    let mut attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
+    // SAFETY: `attr` carries its own size, which a kernel that knows less writes its own into (E2BIG).
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attr, 0) })?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// clone3(2) without a copy of the memory: the child runs `body` on a stack of its own, and
 /// the calling thread stands still until it has executed a program or ended (CLONE_VFORK).
 ///
+/// The child has this thread's thread-local variables too, errno among them; nobody else uses them meanwhile.
 /// `body` must not allocate, must not close what an `OwnedFd` of the caller's stands for in
 /// any other way than by closing its own copy (the fd table is its own), and what it leaves
 /// in memory is what the caller finds. ENOSYS on other machines than x86_64 and aarch64.

@@ -11,7 +11,7 @@ use crate::call::{Call, Done, eventually};
 use crate::case::{Group, Outcome};
 use crate::console::{DescriptorSocket, read_until};
 use crate::trial::{Trial, alive};
-use crate::{ensure, equal};
+use crate::{ensure, equal, sys};
 
 pub fn group() -> Group {
     let mut group = Group::new("callers", "engine contract");
@@ -26,7 +26,29 @@ pub fn group() -> Group {
     descriptors(&mut group);
     docker(&mut group);
     words(&mut group);
+    ignored_children(&mut group);
     group
+}
+
+/// A daemon that ignores SIGCHLD leaves that to the programs it starts (sigaction(2)): none of it may hang.
+fn ignored_children(group: &mut Group) {
+    group.add("a_caller_that_ignores_its_children_gets_the_exit_status_of_run", |t| {
+        t.sh("exit 3");
+        t.write_config()?;
+        let (id, bundle) = (t.id.clone(), path(&t.bundle));
+        let mut call = t.call(&["run", "--bundle", &bundle, &id]);
+        sys::ignore_children(&mut call.command);
+        equal!(call.go()?.code, Some(3), "exit status of run");
+        Ok(())
+    });
+    group.add("a_caller_that_ignores_its_children_gets_the_exit_status_of_exec", |t| {
+        t.sleeper()?;
+        let id = t.id.clone();
+        let mut call = t.call(&["exec", &id, "/bin/sh", "-c", "exit 7"]);
+        sys::ignore_children(&mut call.command);
+        equal!(call.go()?.code, Some(7), "exit status of exec");
+        Ok(())
+    });
 }
 
 /// go-runc: `--root R --log BUNDLE/log.json --log-format json VERB …`, in the bundle.

@@ -16,7 +16,31 @@ pub fn group() -> Group {
     let mut group = Group::new("notify", "engine contract");
     told(&mut group);
     silent(&mut group);
+    filled(&mut group);
     group
+}
+
+/// A container that may mount can write where its socket lies, which is a directory of the runtime's.
+fn filled(group: &mut Group) {
+    group.add("what_a_container_leaves_beside_its_socket_does_not_outlive_it", |t| {
+        t.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"]);
+        t.remove("/linux/seccomp");
+        let script =
+            "mount -o remount,bind,rw /run/notify; cd /run/notify && mkdir -p a/b/c && touch a/b/file && chmod 0 a/b";
+        t.sh(&format!("{script}; echo done > /out/done; sleep 1000"));
+        t.write_config()?;
+        let (id, bundle, host) = (t.id.clone(), t.bundle.display().to_string(), host(t));
+        let _manager = listen(t)?;
+        t.call(&["create", "--bundle", &bundle, &id]).env("NOTIFY_SOCKET", &host).go()?.ok()?;
+        let mut start = t.call(&["start", &id]).env("NOTIFY_SOCKET", &host).spawn()?;
+        let done = t.wait_for_file(t.rootfs().join("out/done"));
+        let deleted = t.call(&["delete", "--force", &id]).go();
+        start.child.kill()?;
+        start.child.wait()?;
+        done?;
+        deleted?.ok()?;
+        t.expect_unknown()
+    });
 }
 
 fn host(t: &Trial) -> PathBuf {

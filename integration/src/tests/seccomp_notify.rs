@@ -1,6 +1,8 @@
 //! SCMP_ACT_NOTIFY with a real agent (config-linux.md#containerprocessstate): what the agent is sent, what
 //! its answers do, and what a runtime does when it is slow, dies or is not there.
 
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +32,26 @@ pub fn group() -> Group {
     everything(&mut group);
     tasks(&mut group);
     flags(&mut group);
+    thieves(&mut group);
     group
+}
+
+/// Who gets a listener decides about the container's calls: nobody but the agent may.
+fn thieves(group: &mut Group) {
+    group.citing("engine contract");
+    group.add("no_socket_in_the_runtimes_directory_is_open_to_other_users", |t| {
+        notify(t, &["getppid"]);
+        let _agent = agent(t, Manner::new(Answer::Value(7)))?;
+        t.sh("true");
+        t.write_config()?;
+        let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
+        t.call_after("umask 0", &["create", "--bundle", &bundle, &id]).go()?.ok()?;
+        for entry in fs::read_dir(t.root.join(&id))? {
+            let meta = fs::symlink_metadata(entry?.path())?;
+            ensure!(!meta.file_type().is_socket() || meta.mode() & 0o077 == 0, "a socket with mode {:o}", meta.mode());
+        }
+        Ok(())
+    });
 }
 
 fn socket(t: &Trial) -> PathBuf {

@@ -183,6 +183,15 @@ fn all(group: &mut Group) {
         ensure!(!t.rootfs().join("out/child").exists(), "the child got the signal too");
         Ok(())
     });
+    group.add("kill_all_reaches_more_processes_than_the_caller_may_open_files", |t| {
+        t.sh("for i in $(seq 200); do sleep 1000 & done; echo ready > /out/ready; wait");
+        t.create_started()?;
+        t.wait_for_file(t.rootfs().join("out/ready"))?;
+        let id = t.id.clone();
+        t.call_after("ulimit -n 150", &["kill", "--all", &id, "TERM"]).go()?.ok()?;
+        // TERM does not end the first process of a PID namespace, which has no handler for it: it waits for the others.
+        t.wait_for_status("stopped")
+    });
     group.add("kill_all_delivers_other_signals_too", |t| {
         t.sh("sh -c 'trap \"echo child > /out/child\" 10; echo ready > /out/ready; while :; do usleep 2000; done' & trap 'echo parent > /out/parent' 10; while :; do usleep 2000; done");
         t.create_started()?;

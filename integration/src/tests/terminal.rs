@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -27,6 +28,7 @@ pub fn group() -> Group {
     foreground(&mut group);
     resized(&mut group);
     exec(&mut group);
+    outlived(&mut group);
     pidfds(&mut group);
     notify(&mut group);
     group
@@ -250,6 +252,36 @@ fn exec(group: &mut Group) {
         let master = socket.receive(t.limit(LIMIT));
         live.wait()?.ok()?;
         read_until(&mut master?, "41 99", t.limit(LIMIT))?;
+        Ok(())
+    });
+}
+
+/// What a program has left behind on its terminal does not keep the runtime.
+fn outlived(group: &mut Group) {
+    group.add("exec_ends_with_its_program_whoever_goes_on_writing_to_the_terminal", |t| {
+        t.sleeper()?;
+        let pair = nix::pty::openpty(None, None)?;
+        let id = t.id.clone();
+        let script = "trap '' HUP; yes & yes & yes & usleep 300000; exit 5";
+        let mut command = t.call(&["exec", "--tty", &id, "/bin/sh", "-c", script]).command;
+        let side = || -> Outcome<Stdio> { Ok(Stdio::from(pair.slave.try_clone()?)) };
+        let mut child = command.stdin(side()?).stdout(side()?).stderr(side()?).spawn()?;
+        fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let mut master = fs::File::from(pair.master);
+        let mut status = None;
+        let mut seen = 0;
+        // Slower than they write, so that there is always more.
+        crate::call::eventually(t.limit(4 * LIMIT), || {
+            seen += master.read(&mut [0u8; 1024]).unwrap_or(0);
+            status = child.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        if status.is_none() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ensure!(seen > 0, "nobody has written to the terminal");
+        equal!(status.and_then(|status| status.code()), Some(5), "exit status of exec");
         Ok(())
     });
 }

@@ -368,6 +368,18 @@ fn files_of_the_image(group: &mut Group) {
         equal!(done.stdout, "home /\n", "what the payload says");
         Ok(())
     });
+    let why =
+        "engine contract: an image does not hold its own create up; Debian's runc 1.1.5 and crun 1.8.1 read all of it";
+    group.add_beyond_peers(why, "a_passwd_of_many_megabytes_is_not_read_to_its_end", |t| {
+        let line = "x:x:7:7::/nowhere:/bin/false\n";
+        let end = "root:x:0:0::/root:/bin/sh\n";
+        fs::write(t.rootfs().join("etc/passwd"), line.repeat(8_000_000 / line.len()) + end)?;
+        t.set("/process/env", json!(["PATH=/bin"]));
+        t.sh("echo home $HOME");
+        let done = t.run_with(&[])?.ok()?;
+        equal!(done.stdout, "home /\n", "what the payload says");
+        Ok(())
+    });
     group.add("unreadable_directories_on_the_way_are_no_way_out", |t| {
         let decoy = Decoy::plant(t)?;
         let closed = t.rootfs().join("closed");

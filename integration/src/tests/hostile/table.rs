@@ -22,6 +22,10 @@ fn named() -> impl Iterator<Item = &'static str> {
         "stage",
         "exec_options",
         "insight",
+        "notify",
+        "seccomp_notify",
+        "signals",
+        "terminal",
     ]
     .to_vec();
     TABLE.split('`').skip(1).step_by(2).filter(move |word| {
