@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, futex, unshare_unsafe};
+use rustix::time::Timespec;
 
 use super::helper::Helper;
 use super::{Call, During, Fail, Outcome};
@@ -20,6 +21,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 static WORD: AtomicU32 = AtomicU32::new(PENDING);
 const PENDING: u32 = u32::MAX;
 const FAILED: u32 = 1 << 31;
+/// How long to sleep between two looks at the word, should nobody wake us.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// A network namespace that a second thread is making, with `lo` up.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ fn make_and_tell(_: u32) {
         Err(fail) => FAILED | (fail.call as u32) << 16 | fail.errno.raw_os_error().cast_unsigned(),
     };
     WORD.store(word, Ordering::Release);
-    // Nobody may wait yet, which is no error; a futex word that is ours cannot be one either.
+    // Nobody may wait yet, which is no error; and who waits looks again after a while.
     futex::wake(&WORD, futex::Flags::PRIVATE, 1).ok();
 }
 
@@ -66,8 +69,8 @@ fn make_and_tell(_: u32) {
 fn take() -> Outcome<OwnedFd> {
     loop {
         match WORD.load(Ordering::Acquire) {
-            // EINTR, and EAGAIN when the word was just written: it is read again.
-            PENDING => drop(futex::wait(&WORD, futex::Flags::PRIVATE, PENDING, None)),
+            // EINTR, EAGAIN when the word was just written, or the time is over: it is read again.
+            PENDING => drop(futex::wait(&WORD, futex::Flags::PRIVATE, PENDING, Some(&GLANCE))),
             word => {
                 WORD.store(
                     FAILED | (Call::Unshare as u32) << 16 | Errno::BADF.raw_os_error().cast_unsigned(),
