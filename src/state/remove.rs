@@ -122,7 +122,7 @@ mod tests {
             rustix::fs::mkdirat(&at, c"d", Mode::from_raw_mode(0o700)).expect("made");
             at = openat(&at, c"d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("opened");
         }
-        std::fs::set_permissions(inside.join("lifted-1/a"), std::fs::Permissions::from_mode(0)).expect("closed");
+        std::fs::set_permissions(inside.join("lifted-1/a"), std::fs::Permissions::from_mode(0o0)).expect("closed");
         let handle = openat(CWD, &inside, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("opened");
         empty(handle.as_fd()).expect("emptied");
         std::fs::remove_dir(&inside).expect("empty");
