@@ -42,6 +42,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("clone3", Errno::BUSY) => {
             "the cgroup has controllers enabled for its children, so it cannot hold processes itself"
         }
+        ("mkdir", Errno::ROFS) if item == "cgroup" => {
+            "cgroups are mounted read-only here, as in most containers: --rootless true goes without one where no limit is asked for"
+        }
         ("fsopen", Errno::NODEV) => "the kernel does not know this file system type; is its module loaded?",
         ("seccomp", Errno::ACCESS) => {
             "without noNewPrivileges loading a filter takes CAP_SYS_ADMIN; set process.noNewPrivileges"

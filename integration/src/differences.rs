@@ -105,6 +105,11 @@ pub const DIFFERENCES: &[Difference] = &[
         ],
     },
     Difference {
+        modes: &[Mode::UserNamespace, Mode::User],
+        why: "A mount namespace of another user namespace's cannot be joined from within one's own (setns(2)).",
+        tests: &["namespaces.a_mount_namespace_is_joined_by_path"],
+    },
+    Difference {
         modes: &[Mode::User],
         why: "Joining a namespace takes CAP_SYS_ADMIN in the user namespace that owns it, which an ordinary user has only over the own containers' by joining their user namespace too.",
         tests: &[

@@ -239,6 +239,8 @@ fn remove_tree(path: &str, deadline: Instant) -> Result<()> {
     loop {
         match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // On a read-only mount rmdir(2) does not look whether there is anything.
+            Err(Errno::ROFS) if matches!(rustix::fs::stat(path), Err(Errno::NOENT)) => return Ok(()),
             Err(Errno::BUSY | Errno::NOTEMPTY) => {}
             Err(errno) => return Err(Error::sys("cgroup", format!("rmdir({path:?})"), errno)),
         }

@@ -195,7 +195,7 @@ impl Start<'_> {
         self.add_root(&mut scene)?;
         let mut clone = || {
             let made = match self.may_borrow_memory() {
-                true => self.clone_borrowing(place, &mut scene)?,
+                true => self.clone_borrowing(place, &mut scene),
                 false => process::clone3(0, place.v2(), || run_child(&mut scene)),
             };
             made.map_err(|errno| Error::sys("exec", "clone3(into the container's cgroup)", errno))
@@ -228,15 +228,15 @@ impl Start<'_> {
             && !self.plan.steps.iter().any(speaks_against)
     }
 
-    fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
-        let mut clone = || clone3_vfork(place.v2(), || run_child(scene));
-        // We cannot answer a signal meanwhile: one that means the end ends us, and that ends the child.
-        let made = if self.request.detach { clone() } else { run::mortal(clone)? };
+    /// Signals that come while we stand still wait until the program runs, and are forwarded then: to die of one
+    /// would lose it, had the program just begun. SIGKILL ends us, and with us a child that is still on its way.
+    fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> std::result::Result<Child, Errno> {
+        let made = clone3_vfork(place.v2(), || run_child(scene));
         scene.disown();
         match made {
             // A machine that this is not written for.
-            Err(Errno::NOSYS) => Ok(process::clone3(0, place.v2(), || run_child(scene))),
-            made => Ok(made),
+            Err(Errno::NOSYS) => process::clone3(0, place.v2(), || run_child(scene)),
+            made => made,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -142,21 +142,6 @@ pub fn take_signals(subreaper: bool) -> Result<SignalFd> {
     let all = SigSet::all();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).map_err(failed("sigprocmask"))?;
     SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed("signalfd"))
-}
-
-/// Calls `body` with the signals unblocked that mean the end and are not caught: we die of them.
-pub fn mortal<T>(body: impl FnOnce() -> T) -> Result<T> {
-    let all = SigSet::all();
-    let mut mask = all;
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().for_each(|s| mask.remove(s));
-    let set = |mask: &SigSet| {
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)
-            .map_err(|errno| Error::sys("exec", "sigprocmask", Errno::from_raw_os_error(errno as i32)))
-    };
-    set(&mask)?;
-    let result = body();
-    set(&all)?;
-    Ok(result)
 }
 
 /// Forwards signals and terminal data until init has ended.

@@ -386,6 +386,7 @@ fn conmon_terminals(group: &mut Group) {
     });
     group.add("conmon_execs_on_a_terminal", move |t| {
         t.sleeper()?;
+        t.set("/process/terminal", json!(true));
         let file = process_file(t, &["/bin/sh", "-c", "test -t 0 && echo R''EADY; sleep 999"])?;
         let socket = DescriptorSocket::listen(&t.scratch.join("attach"))?;
         let (id, pid_file, console) = (t.id.clone(), path(&t.scratch.join("exec_pid")), path(&socket.path));

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use crate::call::Done;
-use crate::case::{Group, Outcome};
+use crate::case::{Group, Outcome, skip};
+use crate::options::View;
 use crate::trial::Trial;
 use crate::{bundle, ensure, equal};
 
@@ -64,7 +66,25 @@ pub fn group() -> Group {
         ensure!(error.contains("CAP_SYS_ADMIN"), "what is missing is not told: {error}");
         Ok(())
     });
+    group.add("cgroups_that_are_read_only_leave_no_container_behind", |t| {
+        if t.view == View::Host {
+            return skip("requires the private view of cgroup v2");
+        }
+        t.sh("true");
+        // As an engine's container has it.
+        remount_cgroups(MsFlags::MS_RDONLY)?;
+        let done = t.run();
+        remount_cgroups(MsFlags::empty())?;
+        let done = done?;
+        ensure!(done.succeeded() || done.stderr.contains("cgroup"), "the cause is not told: {}", done.stderr);
+        t.expect_unknown()
+    });
     group
+}
+
+fn remount_cgroups(flag: MsFlags) -> Outcome {
+    let (none, flags) = (None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flag);
+    Ok(mount(none, "/sys/fs/cgroup", none, flags, none)?)
 }
 
 /// What the second runtime says, which the first one runs.

@@ -25,7 +25,9 @@ pub fn words(session: &Session, rights: &[&str], bundle: &str) -> Outcome<Vec<St
     }
     let (volume, bundle) = (format!("{}:/nested:ro", place.display()), format!("/nested/{bundle}"));
     let before = ["--rm", "--tmpfs", "/run", "--volume", &volume];
-    let command = ["/nested/xebec", "--root", "/run/xebec", "run", "--bundle", &bundle, "inner"];
+    // With the usual rights cgroups are read-only: the inner container has none of its own.
+    let rootless = format!("--rootless={}", bundle.ends_with("usual"));
+    let command = ["/nested/xebec", "--root", "/run/xebec", &rootless, "run", "--bundle", &bundle, "inner"];
     let all = before.iter().chain(rights).chain(&[image::NAME]).chain(&command);
     Ok(all.map(ToString::to_string).collect())
 }
