@@ -299,9 +299,9 @@ fn peak_rss(pid: Pid) -> u64 {
     line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-/// Minor and major ones of proc(5).
-fn page_faults(pid: Pid) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+/// Minor and major ones of a thread (proc(5)): /proc/TID/stat itself has those of all its process.
+fn page_faults(thread: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{thread}/task/{thread}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold blanks.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let number = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
@@ -313,8 +313,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_counts_are_those_of_this_process() {
-        let own = Pid::this();
+    fn fault_counts_are_those_of_this_thread() {
+        let own = nix::unistd::gettid();
+        let others = std::thread::spawn(nix::unistd::gettid).join().expect("a thread");
+        assert_eq!(page_faults(others), 0, "it has ended");
         let before = page_faults(own);
         let fresh = vec![1u8; 4 << 20];
         assert!(std::hint::black_box(&fresh).len() == 4 << 20 && page_faults(own) > before);
