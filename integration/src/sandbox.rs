@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -14,8 +15,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode as Bits, SFlag, makedev, mknod};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, dup2_stdin, getppid};
 
 use crate::mode::{self, Mode};
 use crate::options::View;
@@ -165,11 +167,22 @@ pub fn serve(body: impl FnOnce() -> u8) -> io::Result<u8> {
     }
 }
 
+/// crun 1.8.1 gives its standard streams to the container's user, the host's /dev/null included: it gets one of the
+/// sandbox's own, on stdin, too.
+fn own_null_device() -> io::Result<()> {
+    const NULL: &str = "/run/xbt-null";
+    mknod(NULL, SFlag::S_IFCHR, Bits::empty(), makedev(1, 3))?;
+    fs::set_permissions(NULL, fs::Permissions::from_mode(0o666))?;
+    mount(Some(NULL), "/dev/null", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(dup2_stdin(fs::File::open("/dev/null")?)?)
+}
+
 fn mount_private_view(view: View) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+    own_null_device()?;
     if view == View::V2 {
         // Nested mounts have to go first: a hybrid host has one a controller below a tmpfs.
         for point in mount_points_below(Path::new("/sys/fs/cgroup"))?.iter().rev() {

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 
 pub use hooks::{HookOutput, HookPlan, HookStep, plan_hook, plan_output};
-pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, plan_namespaces};
+pub use namespaces::{IdMaps, Join, MapWriter, Namespaces, NetworkMaker, plan_namespaces};
 pub use resctrl::Resctrl;
 pub use seccomp::{Listener, plan_seccomp};
 use step::{MountWhat, Step};
@@ -208,7 +208,7 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         label: mount_label(config, host)?,
     };
     let mut trees = 0;
-    let mut network = namespaces.network_apart(config);
+    let mut network = namespaces.network != NetworkMaker::Clone;
     for (index, mount) in config.mounts.iter().enumerate() {
         let mut step = mounts::plan_mount(index, mount, &context)?;
         if network && mounts::may_show_network(&step.what) {

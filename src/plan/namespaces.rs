@@ -20,6 +20,20 @@ pub struct Namespaces {
     pub joins: Vec<Join>,
     /// Maps of a new user namespace.
     pub maps: Option<IdMaps>,
+    /// Who makes a new network namespace.
+    pub network: NetworkMaker,
+}
+
+/// Who makes a new network namespace; the kernel takes long for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkMaker {
+    /// clone3, with the others.
+    #[default]
+    Clone,
+    /// A second thread of the parent, beside the child.
+    Parent,
+    /// A second thread of the child, from inside the user namespace that it belongs to.
+    Child,
 }
 
 /// An existing namespace to join.
@@ -72,15 +86,13 @@ impl Namespaces {
     /// (its offsets can only be set while nobody is in it).
     #[must_use]
     pub fn clone_flags(&self) -> u64 {
-        let at_clone = NAMESPACES.iter().filter(|(kind, _)| !matches!(*kind, "cgroup" | "time") && self.is_new(kind));
+        let later = |kind: &str| match kind {
+            "cgroup" | "time" => true,
+            "network" => self.network == NetworkMaker::Child,
+            _ => false,
+        };
+        let at_clone = NAMESPACES.iter().filter(|(kind, _)| !later(kind) && self.is_new(kind));
         at_clone.fold(0, |flags, (_, flag)| flags | *flag as u64)
-    }
-
-    /// Is a new network namespace made apart from the others, by a second thread of the parent? Not where it belongs
-    /// to another user namespace than the runtime's, nor where the parent has to put devices into it early.
-    #[must_use]
-    pub fn network_apart(&self, config: &Config<'_>) -> bool {
-        self.is_new("network") && !self.has("user") && config.linux.net_devices.is_empty()
     }
 
     /// Is a user namespace joined? Then the others must be made from inside it, to belong to it.
@@ -150,7 +162,19 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
         let maps = IdMaps { uid: config.linux.uid_mappings.clone(), gid: config.linux.gid_mappings.clone() };
         namespaces.maps = Some(maps);
     }
+    namespaces.network = network_maker(config, &namespaces);
     Ok(namespaces)
+}
+
+/// The parent puts network devices into it early; and a thread that shares the child's root, as its second one does,
+/// keeps it from joining a mount namespace (setns(2)).
+fn network_maker(config: &Config<'_>, namespaces: &Namespaces) -> NetworkMaker {
+    let joins = |kind: &str| namespaces.joins.iter().any(|join| join.kind == kind);
+    match (namespaces.is_new("network") && config.linux.net_devices.is_empty(), namespaces.is_new("user")) {
+        (true, true) if !joins("mount") => NetworkMaker::Child,
+        (true, false) if !joins("user") => NetworkMaker::Parent,
+        _ => NetworkMaker::Clone,
+    }
 }
 
 /// The steps from clone3 to the last namespace, with what belongs to each of them.
@@ -174,6 +198,9 @@ pub fn enter(
         steps.extend(time_namespace(config, namespaces)?);
         steps.push(Step::UserNamespaceRoot);
     }
+    if namespaces.network == NetworkMaker::Child {
+        steps.push(Step::BeginNetwork);
+    }
     steps.push(Step::Undumpable);
     for (slot, join) in namespaces.joins.iter().enumerate() {
         // Before clone3: setns(2) moves only later children into a PID namespace, and what is cloned
@@ -192,7 +219,7 @@ pub fn enter(
     if !request.no_new_keyring {
         steps.push(Step::Keyring(cstring("id", &format!("_ses.{}", request.id))?));
     }
-    if namespaces.is_new("network") && !namespaces.network_apart(config) {
+    if namespaces.is_new("network") && namespaces.network == NetworkMaker::Clone {
         steps.push(Step::Loopback);
     }
     if !config.linux.net_devices.is_empty() {

@@ -420,6 +420,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         trees: tools.trees.iter().map(number).collect(),
         console_socket: tools.console_socket.as_ref().map(number),
         network_comes: parts.network_comes,
+        network: None,
         argv: StringVector::new(plan.exec.args.clone()),
         envp: StringVector::new(env),
         create_container: prepare(&plan.hooks.create_container, Status::Creating)?,

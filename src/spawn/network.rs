@@ -3,23 +3,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::thread::sched_getaffinity;
-
 use crate::error::{Error, Result};
 use crate::init::wire;
-use crate::plan::Plan;
-use crate::plan::step::Step;
+use crate::plan::{NetworkMaker, Plan};
 use crate::sys::network::Coming;
 use crate::sys::process::Child;
 
 use super::{deliver, refusal};
 
-/// Begins with it where the plan has it made apart. With one CPU nothing is gained, and where no second thread is to
-/// be had nothing lost: then clone3 makes it with the others.
+/// Begins with it where the plan has the parent make it. Where no second thread is to be had clone3 makes it with
+/// the others.
 pub fn begin(plan: &Plan) -> Option<Coming> {
-    let apart = plan.steps.iter().any(|step| matches!(step, Step::Network));
-    let several_cpus = || sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1);
-    if apart && several_cpus() { Coming::begin() } else { None }
+    if plan.namespaces.network == NetworkMaker::Parent { Coming::begin() } else { None }
 }
 
 /// Gives it to the child, which has got so far without it.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::thread::{UnshareFlags, futex, unshare_unsafe};
+use rustix::thread::{UnshareFlags, futex, sched_getaffinity, unshare_unsafe};
 use rustix::time::Timespec;
 
 use super::helper::Helper;
@@ -30,9 +30,13 @@ pub struct Coming(());
 
 impl Coming {
     /// Begins; `None` where there is no such thread to be had: another call in this process has it, a limit on
-    /// tasks was reached, or the machine is one that the helper is not written for.
+    /// tasks was reached, or the machine is one that the helper is not written for; and with one CPU, where nothing
+    /// is gained.
     #[must_use]
     pub fn begin() -> Option<Coming> {
+        if !sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1) {
+            return None;
+        }
         if TAKEN.swap(true, Ordering::Acquire) {
             return None;
         }
