@@ -37,7 +37,7 @@ pub fn load(scene: &Scene<'_>) -> Outcome {
     }
     let accepted = await_taker(scene)?;
     let taker = accepted.as_ref().map_or(process::number(scene.channel), |taker| process::number(taker.as_fd()));
-    HELPER.start(send_listener, taker).during(Call::Clone3)?;
+    HELPER.start(send_listener, taker)?;
     let Some(listener) = load()? else { return Err(Errno::NOENT).during(Call::Seccomp) };
     LISTENER.store(process::number(listener.as_fd()), Ordering::Release);
     while !TAKEN.load(Ordering::Acquire) {

@@ -195,7 +195,7 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
         },
         Step::Loopback => network::bring_loopback_up().map(drop),
         Step::BeginNetwork => {
-            scene.network = Coming::begin();
+            scene.network = Coming::begin()?;
             Ok(())
         }
         Step::Network => enter_network(scene),

@@ -168,7 +168,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
     let mut plan = plan(&config, bundle, id, options)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
-    let network = network::begin(&plan);
+    let network = network::begin(&plan)?;
     options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;

@@ -11,16 +11,21 @@ use crate::sys::process::Child;
 
 use super::{deliver, refusal};
 
+const ITEM: &str = "linux.namespaces network";
+
 /// Begins with it where the plan has the parent make it. Where no second thread is to be had clone3 makes it with
 /// the others.
-pub fn begin(plan: &Plan) -> Option<Coming> {
-    if plan.namespaces.network == NetworkMaker::Parent { Coming::begin() } else { None }
+pub fn begin(plan: &Plan) -> Result<Option<Coming>> {
+    match plan.namespaces.network {
+        NetworkMaker::Parent => Coming::begin().map_err(|fail| Error::sys(ITEM, fail.call.name(), fail.errno)),
+        _ => Ok(None),
+    }
 }
 
 /// Gives it to the child, which has got so far without it.
 pub fn hand_over(coming: Coming, channel: BorrowedFd<'_>, child: &Child, plan: &Plan) -> Result<()> {
     let namespace = coming.wait().map_err(|fail| {
-        let error = Error::sys("linux.namespaces network", format!("{}(new network)", fail.call.name()), fail.errno);
+        let error = Error::sys(ITEM, format!("{}(new network)", fail.call.name()), fail.errno);
         refusal::explain(error, &["network"])
     })?;
     deliver(channel, child, plan, || wire::send_fd(channel, &[wire::NETWORK], namespace.as_fd()))

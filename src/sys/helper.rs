@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::process::CloneArgs;
 use super::vfork::clone3_on_stack;
+use super::{Call, During, Outcome};
 
 /// More than the frames of a few system calls.
 const STACK: usize = 64 << 10;
@@ -52,9 +53,9 @@ impl Helper {
     /// after another error; ENOSYS on other machines than x86_64 and aarch64.
     ///
     /// All signals are blocked in it: a handler of the caller's program would run with this thread's variables.
-    pub fn start(&'static self, body: Body, argument: u32) -> Result<(), Errno> {
+    pub fn start(&'static self, body: Body, argument: u32) -> Outcome {
         if self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            return Err(Errno::BUSY);
+            return Err(Errno::BUSY).during(Call::Clone3);
         }
         // SAFETY: `busy` makes us the only one here, and there is no helper.
         unsafe { *self.body.get() = Some((body, argument)) };
@@ -72,13 +73,13 @@ impl Helper {
             stack_size: STACK as u64,
             ..CloneArgs::default()
         };
-        let mask = set_signal_mask(u64::MAX)?;
+        let mask = set_signal_mask(u64::MAX).during(Call::Sigprocmask)?;
         // SAFETY: the stack is aligned (its type says so), the helper's alone, and static; so is `busy`, which the
         // kernel clears; `enter` never returns.
         let made = unsafe { clone3_on_stack(&raw mut args, enter, self.body.get().cast()) };
-        set_signal_mask(mask)?;
+        set_signal_mask(mask).during(Call::Sigprocmask)?;
         match made {
-            result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)),
+            result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)).during(Call::Clone3),
             _ => Ok(()),
         }
     }
@@ -135,11 +136,11 @@ mod tests {
         }
         for argument in [42, 43] {
             match PLACE.start(body, argument) {
-                Err(Errno::NOSYS) => return,
+                Err(fail) if fail.errno == Errno::NOSYS => return,
                 started => started.expect("started"),
             }
             wait_for(|| SEEN.load(Ordering::Acquire) == argument);
-            assert_eq!(PLACE.start(body, 0), Err(Errno::BUSY));
+            assert_eq!(PLACE.start(body, 0), Err(Errno::BUSY).during(Call::Clone3));
             MAY_END.store(argument, Ordering::Release);
             wait_for(|| PLACE.busy.load(Ordering::Acquire) == 0);
         }

@@ -78,7 +78,7 @@ calls! {
     Prlimit = "prlimit", Read = "read", Readlinkat = "readlinkat", Recv = "recv",
     SchedSetaffinity = "sched_setaffinity", SchedSetattr = "sched_setattr", Seccomp = "seccomp", SendFd = "sendmsg", Setdomainname = "setdomainname", Setgroups = "setgroups",
     Sethostname = "sethostname", SetMempolicy = "set_mempolicy", Setns = "setns", Setpriority = "setpriority",
-    Setresgid = "setresgid", Setresuid = "setresuid", Setsid = "setsid", Sigaction = "rt_sigaction",
+    Setresgid = "setresgid", Setresuid = "setresuid", Setsid = "setsid", Sigaction = "rt_sigaction", Sigprocmask = "rt_sigprocmask",
     Symlinkat = "symlinkat", TiocGPtPeer = "ioctl(TIOCGPTPEER)", TiocSCtty = "ioctl(TIOCSCTTY)",
     TiocSWinsz = "ioctl(TIOCSWINSZ)", Umount = "umount2", Unlinkat = "unlinkat", Unshare = "unshare",
     VerifyDevice = "fstat", VerifyDir = "fstat", VerifyProc = "fstatfs", Wait = "waitid", Write = "write", Dup = "dup3",

@@ -32,17 +32,23 @@ impl Coming {
     /// Begins; `None` where there is no such thread to be had: another call in this process has it, a limit on
     /// tasks was reached, or the machine is one that the helper is not written for; and with one CPU, where nothing
     /// is gained.
-    #[must_use]
-    pub fn begin() -> Option<Coming> {
+    ///
+    /// # Errors
+    /// The signals could not be blocked for it, or not be unblocked again.
+    pub fn begin() -> Outcome<Option<Coming>> {
         if !sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1) {
-            return None;
+            return Ok(None);
         }
         if TAKEN.swap(true, Ordering::Acquire) {
-            return None;
+            return Ok(None);
         }
         WORD.store(PENDING, Ordering::Relaxed);
         // TAKEN stays after an error: this process does not try again.
-        HELPER.start(make_and_tell, 0).ok().map(|()| Coming(()))
+        match HELPER.start(make_and_tell, 0) {
+            Ok(()) => Ok(Some(Coming(()))),
+            Err(Fail { call: Call::Clone3, .. }) => Ok(None),
+            Err(fail) => Err(fail),
+        }
     }
 
     /// Waits until it is there, and gives its handle.
@@ -144,8 +150,8 @@ mod tests {
     fn a_namespace_comes_from_a_second_thread_and_ours_stays() {
         let inode = |path: &str| rustix::fs::stat(path).expect("a namespace").st_ino;
         let own = inode("/proc/thread-self/ns/net");
-        let Some(coming) = Coming::begin() else { return };
-        assert!(Coming::begin().is_none(), "there is one at a time");
+        let Ok(Some(coming)) = Coming::begin() else { return };
+        assert!(matches!(Coming::begin(), Ok(None)), "there is one at a time");
         match coming.wait() {
             Ok(made) => assert_ne!(rustix::fs::fstat(&made).expect("a namespace").st_ino, own),
             Err(fail) => assert_eq!((fail.call, fail.errno), (Call::Unshare, Errno::PERM), "without the right to"),

@@ -26,8 +26,8 @@ pub fn words(session: &Session, rights: &[&str], bundle: &str) -> Outcome<Vec<St
     let (volume, bundle) = (format!("{}:/nested:ro", place.display()), format!("/nested/{bundle}"));
     let before = ["--rm", "--tmpfs", "/run", "--volume", &volume];
     // With the usual rights cgroups are read-only: the inner container has none of its own.
-    let rootless = format!("--rootless={}", bundle.ends_with("usual"));
-    let command = ["/nested/xebec", "--root", "/run/xebec", &rootless, "run", "--bundle", &bundle, "inner"];
+    let rootless = if bundle.ends_with("usual") { "--rootless=true" } else { "--rootless=auto" };
+    let command = ["/nested/xebec", "--root", "/run/xebec", rootless, "run", "--bundle", &bundle, "inner"];
     let all = before.iter().chain(rights).chain(&[image::NAME]).chain(&command);
     Ok(all.map(ToString::to_string).collect())
 }
@@ -61,7 +61,9 @@ fn config(user_namespace: bool) -> Value {
     if user_namespace {
         linux["namespaces"].as_array_mut().into_iter().for_each(|list| list.push(json!({"type": "user"})));
         for maps in ["uidMappings", "gidMappings"] {
-            linux[maps] = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+            // No line may reach over the end of one of the engine's own, whose root is a line of its own.
+            linux[maps] =
+                json!([{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 1, "size": 999}]);
         }
     }
     json!({
