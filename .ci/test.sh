@@ -13,6 +13,7 @@ trap 'rm -rf "$logs"' EXIT
 part_lint() {
     cargo fmt --all --check &&
         cargo clippy --workspace --all-targets --locked -- -D warnings &&
+        cargo clippy --manifest-path integration/fuzz/Cargo.toml --target-dir target/fuzz --lib --bins --locked -- -D warnings &&
         echo '1 passed, 0 failed'
 }
 part_unit() { cargo test --workspace --no-fail-fast --locked; }

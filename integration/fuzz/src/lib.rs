@@ -5,6 +5,11 @@
 #[path = "../../../src/cli/mod.rs"]
 pub mod cli;
 
+/// What the program's first instructions have seen; here there are none.
+fn is_on_read_only_mount() -> bool {
+    false
+}
+
 use std::cell::OnceCell;
 use std::fmt::Debug;
 
