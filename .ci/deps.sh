@@ -4,21 +4,30 @@
 set -eu
 list=$(dirname "$0")/packages.txt
 
+# Lines `PACKAGE [MINIMUM]`.
 wanted=$(for group; do
-    awk -v group="$group" '$1 == group { print $2 }' "$list"
+    awk -v group="$group" '$1 == group { print $2, $3 }' "$list"
 done | sort -u)
 [ -n "$wanted" ] || { echo "deps: no such group: $*" >&2; exit 2; }
+names=$(echo "$wanted" | cut -d ' ' -f 1)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "deps: not a Debian system; install these by hand: $(echo $wanted)" >&2
     exit 0
 fi
-# dpkg-query fails for packages it has never heard of; those are missing too.
-installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null | awk '$1 == "installed" { print $2 }' || true)
-missing=
-for package in $wanted; do
-    echo "$installed" | grep -qx "$package" || missing="$missing $package"
-done
+
+# What is not installed, or older than wanted.
+find_missing() {
+    # dpkg-query fails for packages it has never heard of; those are missing too.
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' $names 2>/dev/null || true)
+    missing=$(echo "$wanted" | while read -r package minimum; do
+        version=$(echo "$installed" | awk -v package="$package" '$1 == "installed" && $2 == package { print $3 }')
+        if [ -z "$version" ] || { [ -n "$minimum" ] && dpkg --compare-versions "$version" lt "$minimum"; }; then
+            printf ' %s' "$package"
+        fi
+    done)
+}
+find_missing
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
@@ -35,8 +44,12 @@ policy=/usr/sbin/policy-rc.d
 if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"; fi
 trap 'rm -f "$log" $policy' EXIT
 # The package lists of the machine may be old or absent: fetched only when they do not serve.
-if ! install && ! { apt-get update -q >"$log" 2>&1 && install; }; then
-    cat "$log" >&2
-    echo "deps: could not install$missing" >&2
-    exit 1
-fi
+tries=stale
+while ! { install && find_missing && [ -z "$missing" ]; }; do
+    if [ "$tries" = fetched ] || ! apt-get update -q >"$log" 2>&1; then
+        cat "$log" >&2
+        echo "deps: could not install$missing" >&2
+        exit 1
+    fi
+    tries=fetched
+done
