@@ -31,6 +31,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::PERM) if item.starts_with("mounts") => {
             "flags of a mount from outside are locked in a user namespace (mount_namespaces(7))"
         }
+        ("setns" | "unshare", _) if item.starts_with("mount namespace ") => {
+            "make it anew: xebec mountns unpin, then xebec mountns pin"
+        }
         ("setns", Errno::PERM) => {
             "joining takes CAP_SYS_ADMIN in the user namespace that owns it: join that one by its path too, or run as root"
         }

@@ -18,6 +18,8 @@ pub struct Host {
     pub cgroups: OnceCell<Layout>,
     pub apparmor: OnceCell<bool>,
     pub selinux: OnceCell<bool>,
+    /// Is there a small mount namespace to make containers from?
+    pub mountns: OnceCell<bool>,
 }
 
 const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
@@ -53,6 +55,15 @@ impl Host {
         }
         let layout = probe_layout()?;
         Ok(self.cgroups.get_or_init(|| layout))
+    }
+
+    /// Is there a small mount namespace to make containers from?
+    pub fn has_mountns(&self) -> Result<bool> {
+        if let Some(pinned) = self.mountns.get() {
+            return Ok(*pinned);
+        }
+        let pinned = crate::mountns::is_pinned()?;
+        Ok(*self.mountns.get_or_init(|| pinned))
     }
 
     /// Is AppArmor active?

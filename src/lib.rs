@@ -28,6 +28,7 @@ pub mod features;
 mod hint;
 pub mod host;
 pub mod init;
+pub mod mountns;
 pub mod plan;
 pub mod spawn;
 pub mod spec;

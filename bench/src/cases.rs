@@ -35,6 +35,8 @@ pub struct Case {
     pub shape: Shape,
     /// Mounts that the host has beyond its own.
     pub mounts: usize,
+    /// Containers are made from an empty mount namespace, by runtimes that can (`xebec mountns pin`).
+    pub mountns: bool,
     /// The runtime's file lies on a read-only mount, as docs/install.md advises.
     pub readonly_binary: bool,
 }
@@ -67,6 +69,9 @@ pub fn all() -> Vec<Case> {
         let with = case(format!("run_{mounts}_mounts"), title, Action::Run, FILTERED);
         cases.push(Case { mounts, ..with });
     }
+    let title = "docker's profile, 2000 more host mounts, an empty mount namespace to start from";
+    let with = case("run_2000_mounts_mountns".into(), title, Action::Run, FILTERED);
+    cases.push(Case { mounts: 2000, mountns: true, ..with });
     for (at_once, title) in
         [(1, "1 at a time"), (2, "2 at a time"), (4, "4 at a time"), (8, "8 at a time"), (16, "16 at a time")]
     {
@@ -78,7 +83,7 @@ pub fn all() -> Vec<Case> {
 }
 
 fn case(name: String, title: &'static str, action: Action, shape: Shape) -> Case {
-    Case { name, title, action, shape, mounts: 0, readonly_binary: false }
+    Case { name, title, action, shape, mounts: 0, mountns: false, readonly_binary: false }
 }
 
 /// Those whose name contains one of the words; all where there are none.

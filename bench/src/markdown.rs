@@ -22,7 +22,7 @@ struct Goal {
     runc: f64,
 }
 
-const GOALS: [Goal; 6] = [
+const GOALS: [Goal; 7] = [
     Goal { text: "run", case: "run_seccomp", what: "run", floor: 1.3, crun: 10.0, runc: 15.0 },
     Goal { text: "run, no seccomp", case: "run", what: "run", floor: 1.3, crun: 4.0, runc: 8.0 },
     Goal {
@@ -45,6 +45,14 @@ const GOALS: [Goal; 6] = [
     Goal {
         text: "run, 2000 more host mounts",
         case: "run_2000_mounts",
+        what: "run",
+        floor: 1.5,
+        crun: 6.0,
+        runc: 15.0,
+    },
+    Goal {
+        text: "the same, with `mountns pin`",
+        case: "run_2000_mounts_mountns",
         what: "run",
         floor: 1.5,
         crun: 6.0,
@@ -104,8 +112,9 @@ fn goals(results: &Results, text: &mut String) -> std::fmt::Result {
     )?;
     for goal in &GOALS {
         let Some(series) = results.series(goal.case, goal.what) else { continue };
-        let many_mounts = goal.case == "run_2000_mounts";
-        let floor = if many_mounts { against_no_mounts(results, first) } else { ratio(series, first, FLOOR) };
+        let many_mounts = goal.case.starts_with("run_2000_mounts");
+        let floor =
+            if many_mounts { against_no_mounts(results, goal.case, first) } else { ratio(series, first, FLOOR) };
         let beside = if many_mounts { " (of its own with none)" } else { "" };
         writeln!(
             text,
@@ -123,8 +132,8 @@ fn goals(results: &Results, text: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn against_no_mounts(results: &Results, name: &str) -> Option<Ratio> {
-    let with = results.series("run_2000_mounts", "run")?.of(name)?;
+fn against_no_mounts(results: &Results, case: &str, name: &str) -> Option<Ratio> {
+    let with = results.series(case, "run")?.of(name)?;
     let without = results.series("run_0_mounts", "run")?.of(name)?;
     Ratio::unpaired(with, without)
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ pub fn measure(
         entries.push(Entry { contender, bundles: bundles(case, contender, kit)?, samples: Vec::new(), failed: None });
     }
     let more = MoreMounts::mount(case.mounts, &kit.work)?;
+    let pinned = if case.mountns { pin_mount_namespaces(contenders) } else { None };
     prepare(case, &mut entries);
     let begun = Instant::now();
     for round in 0..limits.rounds + WARM_UP {
@@ -62,6 +64,9 @@ pub fn measure(
         take_turns(case, &mut entries, round >= WARM_UP);
     }
     finish(case, &mut entries);
+    if let Some(contender) = pinned {
+        mountns(contender, "unpin").map_err(|error| format!("mountns unpin: {error}"))?;
+    }
     more.unmount()?;
     collect(case, entries, results);
     Ok(())
@@ -202,6 +207,20 @@ fn collect(case: &Case, entries: Vec<Entry<'_>>, results: &mut Results) {
             let contender = entry.contender.name.clone();
             results.failures.push(Failure { case: case.name.clone(), contender, message });
         }
+    }
+}
+
+/// The first contender that can pin one; the others either use it or do not know of it.
+fn pin_mount_namespaces(contenders: &[Contender]) -> Option<&Contender> {
+    contenders.iter().find(|contender| !contender.is_floor && mountns(contender, "pin").is_ok())
+}
+
+fn mountns(contender: &Contender, action: &str) -> Result<(), String> {
+    let done =
+        Command::new(&contender.program).args(["mountns", action]).output().map_err(|error| error.to_string())?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Options {
     pub view: View,
     /// Name of the runtime (the first one given) whose failures decide the exit status.
     pub judge: Option<String>,
+    /// Let the runtime pin an empty mount namespace in each sandbox first.
+    pub mountns: bool,
     /// Factor on every time limit: emulated machines are slow.
     pub time_scale: u32,
     /// Tell each test's verdict on stderr when it ends: what is known when the suite is killed.
@@ -47,7 +49,7 @@ pub struct Options {
 }
 
 pub const USAGE: &str = "usage: xebec-integration --runtime PATH [--userns|--as-user] [--runtime PATH…]… [--filter SUBSTRING]… \
-[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--judge NAME] [--time-scale N] [--progress] [--verbose] [--list]
+[--format tap|json|table] [--jobs N] [--cgroup-view v2|host] [--mountns] [--judge NAME] [--time-scale N] [--progress] [--verbose] [--list]
        xebec-integration servers|stress|figures|engines|faults|hostile …";
 
 /// Turns the words after the program's name into [`Options`].
@@ -60,6 +62,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
         list: false,
         view: View::V2,
         judge: None,
+        mountns: false,
         time_scale: 1,
         progress: false,
         verbose: false,
@@ -82,6 +85,7 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
             "--cgroup-view" => options.view = parse_view(&value()?)?,
             "--judge" => options.judge = Some(value()?),
             "--time-scale" => options.time_scale = parse_number(flag, &value()?)?,
+            "--mountns" => options.mountns = true,
             "--list" => options.list = true,
             "--progress" => options.progress = true,
             "--verbose" => options.verbose = true,

@@ -80,6 +80,7 @@ fn run_in(work: &Path, options: &Options) -> Result<Vec<RuntimeResults>, String>
             mode: tested.mode,
             preload: preload.clone(),
             view: options.view,
+            mountns: options.mountns,
             time_scale: options.time_scale,
             cgroup: format!("xebec-it-{}-{index}-{number}", std::process::id()),
         });

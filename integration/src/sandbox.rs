@@ -31,6 +31,8 @@ pub struct Order {
     pub mode: Mode,
     pub preload: Option<PathBuf>,
     pub view: View,
+    /// Containers are made from an empty mount namespace (`xebec mountns pin`).
+    pub mountns: bool,
     pub time_scale: u32,
     /// Name of the test's own cgroup, unique on the host.
     pub cgroup: String,
@@ -44,6 +46,7 @@ impl Order {
         command.args(["--stage", stage, &self.test]).arg(&self.runtime).args([
             self.mode.word(),
             view,
+            if self.mountns { "mountns" } else { "mounts" },
             &self.time_scale.to_string(),
             &self.cgroup,
         ]);
@@ -52,7 +55,7 @@ impl Order {
     }
 
     fn parse(words: &[String]) -> Option<Order> {
-        let [test, runtime, mode, view, scale, cgroup, rest @ ..] = words else {
+        let [test, runtime, mode, view, mountns, scale, cgroup, rest @ ..] = words else {
             return None;
         };
         Some(Order {
@@ -61,13 +64,14 @@ impl Order {
             mode: Mode::parse(mode)?,
             preload: rest.first().map(PathBuf::from),
             view: if view == "v2" { View::V2 } else { View::Host },
+            mountns: mountns == "mountns",
             time_scale: scale.parse().ok()?,
             cgroup: cgroup.clone(),
         })
     }
 }
 
-/// Entry of a staged copy: `STAGE TEST RUNTIME MODE VIEW SCALE CGROUP [PRELOAD]`.
+/// Entry of a staged copy: `STAGE TEST RUNTIME MODE VIEW MOUNTS SCALE CGROUP [PRELOAD]`.
 pub fn enter(words: &[String]) -> ExitCode {
     let Some((stage, order)) = words.split_first().and_then(|(stage, rest)| Some((stage, Order::parse(rest)?))) else {
         eprintln!("--stage is for the suite's own use");
@@ -140,10 +144,21 @@ fn init(order: &Order) -> io::Result<u8> {
     if order.mode == Mode::User {
         make_user(&order.runtime)?;
     }
+    if order.mountns {
+        pin_mount_namespace(&order.runtime)?;
+    }
     if systemd::is_wanted(order) {
         match systemd::boot(order)? {}
     }
     serve(|| trial::perform(order))
+}
+
+fn pin_mount_namespace(runtime: &Path) -> io::Result<()> {
+    let done = Command::new(runtime).args(["mountns", "pin"]).output()?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("mountns pin: {}", String::from_utf8_lossy(&done.stderr).trim()))),
+    }
 }
 
 /// What PID 1 of a sandbox does first: dies with its parent, and mounts the private view.

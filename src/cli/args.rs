@@ -39,6 +39,7 @@ pub enum Command {
     Features(NoArgs),
     Plan(Plan),
     Doctor(Doctor),
+    MountNamespace(MountNamespace),
     Completion(Completion),
     Man(Man),
     /// `--version`.
@@ -67,6 +68,7 @@ impl Command {
             Command::Features(_) => "features",
             Command::Plan(_) => "plan",
             Command::Doctor(_) => "doctor",
+            Command::MountNamespace(_) => "mountns",
             Command::Completion(_) => "completion",
             Command::Man(_) => "man",
             Command::Version => "--version",
@@ -483,6 +485,19 @@ pub struct Doctor {
     /// Form of the report
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: PlanFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct MountNamespace {
+    /// Make it and keep it until the host is shut down, or remove it
+    #[arg(value_name = "ACTION")]
+    pub action: MountNamespaceAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MountNamespaceAction {
+    Pin,
+    Unpin,
 }
 
 #[derive(Debug, Clone, PartialEq, Args)]

@@ -42,7 +42,7 @@ const fn verb<T: Args>(
     Verb { name, about, hidden: false, describe: T::augment_args, read }
 }
 
-const VERBS: [Verb; 20] = [
+const VERBS: [Verb; 21] = [
     verb::<args::Create>("create", "Make a container from a bundle; `start` lets its program run", |m| {
         args::Create::from_arg_matches(m).map(Command::Create)
     }),
@@ -93,6 +93,11 @@ const VERBS: [Verb; 20] = [
     verb::<args::Doctor>("doctor", "Print what this host offers and lacks, what that costs, and what mends it", |m| {
         args::Doctor::from_arg_matches(m).map(Command::Doctor)
     }),
+    verb::<args::MountNamespace>(
+        "mountns",
+        "Keep an empty mount namespace, which containers are made from instead of from all mounts of the host",
+        |m| args::MountNamespace::from_arg_matches(m).map(Command::MountNamespace),
+    ),
     Verb {
         hidden: true,
         ..verb::<args::Completion>("completion", "Write completions for a shell to stdout", |m| {

@@ -17,6 +17,7 @@ pub mod leading;
 mod log;
 mod man;
 mod matching;
+mod mountns;
 mod pause;
 mod plan;
 mod ps;
@@ -90,6 +91,7 @@ fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
         Command::Features(_) => features::run(),
         Command::Plan(args) => plan::run(global, &args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::MountNamespace(args) => mountns::run(&args),
         Command::Version => version::run(),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),

@@ -16,8 +16,8 @@ use crate::sys::mount::{self, MountAttr, mount_setattr};
 use crate::sys::{Call, During, Outcome, process};
 
 use super::inroot::{self, Make};
-use super::mounts::{attach, clone_of};
-use super::{Scene, wire};
+use super::mounts::{attach, clone_of, host_null};
+use super::{Null, Scene, wire};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
@@ -168,14 +168,9 @@ pub fn mask(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
     let root = scene.root()?;
     let Some(target) = open_existing(root, path)? else { return Ok(()) };
     if !inroot::is_dir(&inroot::stat(target.as_fd())?) {
-        // Never the container's /dev/null, which the image may have replaced (CVE-2025-31133).
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let null = open_tree(CWD, c"/dev/null", flags).during(Call::OpenTree)?;
-        verify_device(null.as_fd(), FileType::CharacterDevice, 1, 3)?;
-        return attach(null.as_fd(), target.as_fd());
+        return mask_file(scene, target.as_fd());
     }
     match &scene.empty_dir {
-        // A mount that is attached can be cloned on every kernel, a detached one from 6.15 on.
         Some(empty) => attach(clone_of(empty.as_fd(), false)?.as_fd(), target.as_fd()),
         None => {
             let empty = empty_directory()?;
@@ -184,6 +179,30 @@ pub fn mask(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// A mount that is attached can be cloned on every kernel, a detached one from 6.15 on.
+fn mask_file(scene: &mut Scene<'_>, target: BorrowedFd<'_>) -> Outcome {
+    let null = match std::mem::replace(&mut scene.null, Null::OnHost) {
+        Null::OnHost => host_null()?,
+        Null::Detached(null) => {
+            verify_null(null.as_fd())?;
+            attach(null.as_fd(), target)?;
+            scene.null = Null::Attached(null);
+            return Ok(());
+        }
+        Null::Attached(first) => {
+            let null = clone_of(first.as_fd(), false);
+            scene.null = Null::Attached(first);
+            null?
+        }
+    };
+    verify_null(null.as_fd())?;
+    attach(null.as_fd(), target)
+}
+
+fn verify_null(null: BorrowedFd<'_>) -> Outcome {
+    verify_device(null, FileType::CharacterDevice, 1, 3)
 }
 
 /// A mask must not be skipped for any other reason than that nothing is there.

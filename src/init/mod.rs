@@ -47,6 +47,8 @@ pub struct Scene<'p> {
     pub joins: Vec<u32>,
     /// Trees that the parent made, in the order of their slots.
     pub trees: Vec<u32>,
+    /// The small mount namespace that ours is made from.
+    pub mountns: Option<u32>,
     pub console_socket: Option<u32>,
     /// The network namespace comes through the channel, instead of from clone3.
     pub network_comes: bool,
@@ -70,6 +72,8 @@ pub struct Scene<'p> {
     pub late: Vec<OwnedFd>,
     /// The first mask of a directory, which the others are clones of.
     pub empty_dir: Option<OwnedFd>,
+    /// What masks files.
+    pub null: Null,
     /// Which candidate args[0] is.
     pub program: usize,
     pub cwd_as_user: bool,
@@ -77,6 +81,17 @@ pub struct Scene<'p> {
     pub umask: Mode,
     /// Where the begin of each step is noted for `--timings`.
     pub stamps: Option<&'p Stamps>,
+}
+
+/// The host's /dev/null, which masks files.
+#[derive(Debug)]
+pub enum Null {
+    /// To be cloned for each mask.
+    OnHost,
+    /// Cloned before the host's mounts were left.
+    Detached(OwnedFd),
+    /// That, on the first file that it masks.
+    Attached(OwnedFd),
 }
 
 /// The two fifos between the child and `start`, and the socket for a seccomp listener.
@@ -231,6 +246,8 @@ fn is_file_system_step(step: &Step) -> bool {
         step,
         HostPropagation { .. }
             | Rootfs { .. }
+            | CloneRootfs { .. }
+            | SmallNamespace
             | RootDirectory(_)
             | Mount(_)
             | WorkingDirectory(_)
@@ -254,6 +271,8 @@ fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble
     match step {
         Step::HostPropagation { flags, .. } | Step::RootPropagation { flags, .. } => mounts::set_propagation(*flags),
         Step::Rootfs { path, isolate_parent } => mounts::mount_root(scene, path, *isolate_parent),
+        Step::CloneRootfs { path, flags, null, .. } => mounts::clone_root(scene, path, *flags, *null),
+        Step::SmallNamespace => mounts::enter_small_namespace(scene),
         Step::RootDirectory(path) => mounts::open_root(scene, path),
         Step::Mount(mount) => mounts::perform(scene, mount, trouble),
         Step::WorkingDirectory(path) => inroot::open_or_make(scene.root()?, path, inroot::Make::Directory).map(drop),
@@ -405,13 +424,15 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
 fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
     let numbers = [process::number(scene.proc)];
     let done = if scene.start_container.is_empty() { &*scene.hook_output } else { &[] };
-    let numbers = numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(&scene.console_socket).chain(done);
+    let apart = scene.mountns.iter().chain(&scene.console_socket);
+    let numbers = numbers.iter().chain(&scene.joins).chain(&scene.trees).chain(apart).chain(done);
     for &fd in numbers {
         process::close_one(fd).during(Call::CloseRange)?;
     }
     scene.root = None;
     scene.parent.close();
     scene.empty_dir = None;
+    scene.null = Null::OnHost;
     scene.late.clear();
     Ok(())
 }

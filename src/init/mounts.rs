@@ -12,11 +12,11 @@ use rustix::mount::{
 
 use crate::plan::step::{FileSystem, Hierarchy, MountStep, MountWhat};
 use crate::sys::mount::{self, MountAttr, mount_setattr, mount_setattr_at};
-use crate::sys::{Call, During, Fail, Outcome, process};
+use crate::sys::{Call, During, Fail, Outcome, process, settings};
 
 use super::copyup;
 use super::inroot::{self, Make};
-use super::{Scene, Trouble};
+use super::{Null, Scene, Trouble};
 
 /// Attaches a detached mount over the file or directory that `target` refers to.
 pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
@@ -54,6 +54,36 @@ pub fn mount_root(scene: &mut Scene<'_>, path: &CStr, isolate_parent: bool) -> O
     attach(tree.as_fd(), dir.as_fd())?;
     scene.root = Some(tree);
     Ok(())
+}
+
+/// Clones the root file system, and /dev/null for masks, while the host's mounts are in sight.
+pub fn clone_root(scene: &mut Scene<'_>, path: &CStr, flags: u64, null: bool) -> Outcome {
+    let dir =
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
+    let tree = clone_of(dir.as_fd(), true)?;
+    let attr = MountAttr { propagation: flags & !libc::MS_REC, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), true, &attr).during(Call::MountSetattr)?;
+    scene.root = Some(tree);
+    if null {
+        scene.null = Null::Detached(host_null()?);
+    }
+    Ok(())
+}
+
+/// The host's /dev/null, never the container's, which the image may have replaced (CVE-2025-31133).
+pub fn host_null() -> Outcome<OwnedFd> {
+    clone_at(CWD, c"/dev/null", false)
+}
+
+/// Our own copy of the small mount namespace, with the root file system over its empty root, which is where
+/// [`pivot`] looks for the old root. Nothing of ours may reach the one that all share.
+pub fn enter_small_namespace(scene: &mut Scene<'_>) -> Outcome {
+    let Some(namespace) = scene.mountns else { return Err(Errno::BADF).during(Call::Setns) };
+    let mount_namespace = libc::CLONE_NEWNS as u64;
+    settings::setns(process::borrow(namespace), mount_namespace).during(Call::Setns)?;
+    settings::unshare(mount_namespace).during(Call::Unshare)?;
+    set_propagation(libc::MS_PRIVATE | libc::MS_REC)?;
+    move_mount(scene.root()?, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).during(Call::MoveMount)
 }
 
 /// Opens the root file system's directory, where no mount may be made.

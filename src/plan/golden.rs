@@ -37,6 +37,7 @@ fn host(name: &str) -> Host {
         cgroups: OnceCell::from(if name.starts_with("hybrid") { hybrid() } else { v2() }),
         apparmor: OnceCell::from(name == "labels-and-limits"),
         selinux: OnceCell::from(name == "labels-and-limits"),
+        mountns: OnceCell::from(name.starts_with("mountns")),
     }
 }
 
@@ -126,6 +127,9 @@ fn in_every_golden_plan_the_steps_that_protect_come_in_order() {
         before("PR_SET_DUMPABLE 0", "setns mount");
         // Mount events must not reach the host.
         before("linux.rootfsPropagation", " on itself");
+        // In the small mount namespace nothing of the host can be cloned any more.
+        before(" rslave, and /dev/null", "setns; unshare mount");
+        before("setns; unshare mount", "  new proc");
         // Masks are made while the host's /dev/null is still in reach (CVE-2025-31133).
         before("  mask /", "pivot_root");
         // /proc/self/fd leads to whatever is open (CVE-2024-21626).

@@ -103,6 +103,8 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         namespaces.join_before_new_user();
     }
     let layout = host.cgroups()?;
+    namespaces.small_mounts =
+        namespaces::can_leave_host(config, request, &namespaces, layout)? && host.has_mountns()?;
     let (rootless, driver) = (request.rootless, request.cgroup_driver);
     let (own_cgroup, manager_cgroup) = match driver {
         Driver::Systemd if rootless => (None, Some(probe_user_manager()?)),
@@ -198,7 +200,8 @@ fn file_system(steps: &mut Vec<Step>, parts: &Parts<'_>, rootfs: &str) -> Result
         bundle: &request.bundle,
         namespaces,
         rootless: request.rootless,
-        parent_binds: namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN)? != 0,
+        parent_binds: namespaces.small_mounts
+            || namespaces.has("user") && namespaces.is_new("mount") && host.capabilities(CAP_SYS_ADMIN)? != 0,
         cgroup_v2: match host.cgroups()? {
             Layout::V2 { mount } => Some(mount),
             Layout::Hybrid { .. } => None,

@@ -109,6 +109,17 @@ pub fn in_root(item: &str, path: &str) -> Result<CString> {
     if path.starts_with('/') { cstring(item, path) } else { cstring(item, &format!("/{path}")) }
 }
 
+/// Is this mount a clone, made before the host is left, or a file system that looks up nothing by a path? Others, as an
+/// overlay with its layers or a disk, are mounted in sight of the host. cgroup v1 is bound hierarchy by hierarchy.
+pub fn names_nothing_of_host(mount: &Mount<'_>, cgroup_v2: bool) -> bool {
+    const KINDS: &[&str] = &["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+    let kind = mount.kind.as_deref().unwrap_or("");
+    let options = || mount.options.iter().filter_map(|option| mount_option(option));
+    kind == "bind"
+        || options().any(|effect| matches!(effect, Effect::Bind | Effect::Rbind | Effect::Remount))
+        || KINDS.contains(&kind) && (cgroup_v2 || !kind.starts_with("cgroup"))
+}
+
 /// Does this mount depend on the network namespace it is made in? sysfs and network file systems do; these do not.
 pub fn may_show_network(what: &MountWhat) -> bool {
     const OTHERS: &[&CStr] = &[c"proc", c"tmpfs", c"devpts", c"mqueue", c"cgroup2", c"overlay"];

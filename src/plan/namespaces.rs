@@ -2,13 +2,14 @@
 
 use std::ffi::CString;
 
+use crate::cgroup::Layout;
 use crate::config::words::{NAMESPACES, ROOTFS_PROPAGATIONS};
 use crate::config::{Config, IdMapping};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
 use super::step::Step;
-use super::{Request, cstring};
+use super::{Request, cstring, mounts};
 
 /// The order in which namespaces are joined: a user namespace first, its rights are needed for the others.
 const ORDER: &[&str] = &["user", "pid", "mount", "network", "ipc", "uts", "cgroup", "time"];
@@ -22,6 +23,8 @@ pub struct Namespaces {
     pub maps: Option<IdMaps>,
     /// Who makes a new network namespace.
     pub network: NetworkMaker,
+    /// A new mount namespace is made from the small one, by the child.
+    pub small_mounts: bool,
 }
 
 /// Who makes a new network namespace; the kernel takes long for it.
@@ -89,6 +92,7 @@ impl Namespaces {
         let later = |kind: &str| match kind {
             "cgroup" | "time" => true,
             "network" => self.network == NetworkMaker::Child,
+            "mount" => self.small_mounts,
             _ => false,
         };
         let at_clone = NAMESPACES.iter().filter(|(kind, _)| !later(kind) && self.is_new(kind));
@@ -275,23 +279,41 @@ pub fn isolate_mounts(steps: &mut Vec<Step>, config: &Config<'_>, namespaces: &N
         return Ok(());
     }
     // A bind mount can only stay shared with the host when our copies of the host's mounts do.
-    let (shared, private) = (libc::MS_SHARED, libc::MS_PRIVATE);
-    let isolate_parent = match propagation(config)? {
-        Some((flags, word)) if flags & shared != 0 => {
-            steps.push(Step::HostPropagation { flags, word });
-            true
-        }
-        Some((flags, _)) if flags & private != 0 => {
-            steps.push(Step::HostPropagation { flags: private | libc::MS_REC, word: "rprivate" });
-            false
-        }
-        _ => {
-            steps.push(Step::HostPropagation { flags: libc::MS_SLAVE | libc::MS_REC, word: "rslave" });
-            false
-        }
+    let (isolate_parent, flags, word) = match propagation(config)? {
+        Some((flags, word)) if flags & libc::MS_SHARED != 0 => (true, flags, word),
+        Some((flags, _)) if flags & libc::MS_PRIVATE != 0 => (false, libc::MS_PRIVATE | libc::MS_REC, "rprivate"),
+        _ => (false, libc::MS_SLAVE | libc::MS_REC, "rslave"),
     };
-    steps.push(Step::Rootfs { path, isolate_parent });
+    if namespaces.small_mounts {
+        let null = !config.linux.masked_paths.is_empty();
+        steps.extend([Step::CloneRootfs { path, flags, word, null }, Step::SmallNamespace]);
+    } else {
+        steps.extend([Step::HostPropagation { flags, word }, Step::Rootfs { path, isolate_parent }]);
+    }
     Ok(())
+}
+
+/// Can the container's mounts be made from the small mount namespace, where nothing of the host can be looked up by its
+/// path? What is bound is cloned before; a hook that runs before the switch of roots may look for anything.
+pub fn can_leave_host(
+    config: &Config<'_>,
+    request: &Request,
+    namespaces: &Namespaces,
+    layout: &Layout,
+) -> Result<bool> {
+    let hooks = &config.hooks;
+    let early_hooks = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container];
+    let v2 = matches!(layout, Layout::V2 { .. });
+    Ok(namespaces.is_new("mount")
+        && !namespaces.has("user")
+        && !request.rootless
+        && !request.no_pivot
+        // Its directory is made later, and bound by its path.
+        && request.notify.is_none()
+        && early_hooks.iter().all(|hooks| hooks.is_empty())
+        // Clones of shared mounts would have to stay peers of the host's.
+        && propagation(config)?.is_none_or(|(flags, _)| flags & libc::MS_SHARED == 0)
+        && config.mounts.iter().all(|mount| mounts::names_nothing_of_host(mount, v2)))
 }
 
 /// Whatever would change a mount of the host, in a container that has no mounts of its own.
@@ -325,4 +347,52 @@ pub fn change_root(
         steps.push(Step::RootPropagation { flags, word });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can_leave(json: &str, request: &Request) -> bool {
+        let config: Config<'_> = serde_json::from_str(json).expect("a config");
+        let namespaces = plan_namespaces(&config).expect("namespaces");
+        let v2 = Layout::V2 { mount: "/sys/fs/cgroup".into() };
+        can_leave_host(&config, request, &namespaces, &v2).expect("an answer")
+    }
+
+    #[test]
+    fn what_needs_the_hosts_mounts_keeps_them() {
+        let with = |linux: &str, rest: &str| {
+            format!(r#"{{"ociVersion":"1.3.0","linux":{{"namespaces":[{{"type":"mount"}}{linux}]}}{rest}}}"#)
+        };
+        let plain = Request::default();
+        assert!(can_leave(&with("", ""), &plain));
+        assert!(!can_leave(r#"{"ociVersion":"1.3.0"}"#, &plain), "no mount namespace");
+        assert!(!can_leave(&with(r#",{"type":"user"}"#, ""), &plain), "a user namespace");
+        for early in ["prestart", "createRuntime", "createContainer"] {
+            let hook = format!(r#","hooks":{{"{early}":[{{"path":"/x"}}]}}"#);
+            assert!(!can_leave(&with("", &hook), &plain), "{early}");
+        }
+        for late in ["startContainer", "poststart", "poststop"] {
+            let hook = format!(r#","hooks":{{"{late}":[{{"path":"/x"}}]}}"#);
+            assert!(can_leave(&with("", &hook), &plain), "{late}");
+        }
+        for (mount, can) in [
+            (r#""type":"bind","source":"/x""#, true),
+            (r#""type":"none","source":"/x","options":["rbind"]"#, true),
+            (r#""type":"tmpfs""#, true),
+            (r#""options":["remount","ro"]"#, true),
+            (r#""type":"overlay","options":["lowerdir=/x"]"#, false),
+            (r#""type":"ext4","source":"/dev/sda""#, false),
+        ] {
+            let mounts = format!(r#","mounts":[{{"destination":"/m",{mount}}}]"#);
+            assert_eq!(can_leave(&with("", &mounts), &plain), can, "{mount}");
+        }
+        let shared =
+            r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"mount"}],"rootfsPropagation":"rshared"}}"#;
+        assert!(!can_leave(shared, &plain));
+        assert!(!can_leave(&with("", ""), &Request { no_pivot: true, ..Request::default() }));
+        assert!(!can_leave(&with("", ""), &Request { rootless: true, ..Request::default() }));
+        assert!(!can_leave(&with("", ""), &Request { notify: Some("/n".into()), ..Request::default() }));
+    }
 }

@@ -74,6 +74,16 @@ pub enum Step {
         path: CString,
         isolate_parent: bool,
     },
+    /// Clones the root file system's mounts, and with `null` the host's /dev/null for masks, before we leave the
+    /// host's mount namespace.
+    CloneRootfs {
+        path: CString,
+        flags: u64,
+        word: &'static str,
+        null: bool,
+    },
+    /// Goes into the small mount namespace, makes our own from it, and attaches the clone of the root file system.
+    SmallNamespace,
     /// Opens the root file system where there is no mount namespace to change.
     RootDirectory(CString),
     Mount(Box<MountStep>),

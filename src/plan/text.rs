@@ -40,7 +40,10 @@ impl Step {
             Step::Hostname(_) => "hostname".into(),
             Step::Domainname(_) => "domainname".into(),
             Step::HostPropagation { .. } | Step::RootPropagation { .. } => "linux.rootfsPropagation".into(),
-            Step::Rootfs { path, .. } | Step::RootDirectory(path) => format!("root.path {}", text(path)),
+            Step::Rootfs { path, .. } | Step::CloneRootfs { path, .. } | Step::RootDirectory(path) => {
+                format!("root.path {}", text(path))
+            }
+            Step::SmallNamespace => format!("mount namespace {}", crate::mountns::PIN),
             Step::Mount(mount) => match mount.index {
                 Some(index) => format!("mounts[{index}] {}", text(&mount.destination)),
                 None => format!("{} {}", super::notify::ITEM, text(&mount.destination)),
@@ -90,7 +93,13 @@ impl Step {
         let quoted = |s: &CStr| format!("{name}({:?})", text(s));
         match (self, call) {
             (Step::Mount(mount), _) => mount_call(mount, call, index),
-            (Step::Rootfs { path, .. } | Step::RootDirectory(path) | Step::Join { path, .. }, _) => quoted(path),
+            (
+                Step::Rootfs { path, .. }
+                | Step::CloneRootfs { path, .. }
+                | Step::RootDirectory(path)
+                | Step::Join { path, .. },
+                _,
+            ) => quoted(path),
             (Step::Sysctl { path, value, .. }, Call::Write) => {
                 format!("write(\"/proc/{}\", {:?})", text(path), text(value))
             }
@@ -147,6 +156,10 @@ impl Step {
             Step::Rootfs { path, isolate_parent } => {
                 format!("bind {} on itself{}", text(path), if *isolate_parent { ", parent mount private" } else { "" })
             }
+            Step::CloneRootfs { path, word, null, .. } => {
+                format!("clone {} {word}{}", text(path), if *null { ", and /dev/null" } else { "" })
+            }
+            Step::SmallNamespace => "setns; unshare mount; the clone becomes what is on /".into(),
             Step::RootDirectory(path) => format!("open {}", text(path)),
             Step::Mount(mount) => mount_act(mount),
             Step::WorkingDirectory(path) => format!("mkdir -p {}", text(path)),

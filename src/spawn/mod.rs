@@ -50,7 +50,8 @@ use crate::config::{Bundle, Config};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::init::wire::{self, Kind, Record as ChildRecord};
-use crate::init::{Gate, Scene, inroot};
+use crate::init::{Gate, Null, Scene, inroot};
+use crate::mountns;
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::network::Coming;
@@ -215,6 +216,8 @@ pub(crate) struct Tools {
     pub joins: Vec<OwnedFd>,
     /// Bind mounts that the parent cloned, detached.
     trees: Vec<OwnedFd>,
+    /// The small mount namespace, where the container's is made from it.
+    mountns: Option<OwnedFd>,
     console_socket: Option<OwnedFd>,
     pub pidfd_socket: Option<OwnedFd>,
     /// For the hooks that the child runs.
@@ -236,6 +239,7 @@ impl Tools {
             },
             proc: settle::open_proc()?,
             trees: trees::make_trees(plan)?,
+            mountns: plan.namespaces.small_mounts.then(mountns::open).transpose()?,
             joins: plan.namespaces.joins.iter().map(settle::open_namespace).collect::<Result<_>>()?,
             console_socket: options
                 .console_socket
@@ -396,7 +400,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
     keep.push(process::number(channel));
     keep.push(number(&tools.proc));
     keep.extend(tools.joins.iter().chain(&tools.trees).map(number));
-    keep.extend(tools.console_socket.iter().map(number));
+    keep.extend(tools.mountns.iter().chain(&tools.console_socket).map(number));
     let hook_output: Vec<u32> = tools.hook_output.all().map(number).collect();
     keep.extend(&hook_output);
     let gate_files = |gate: &'p GateFiles| [Some(&gate.start), Some(&gate.report), gate.listener.as_ref()];
@@ -418,6 +422,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         proc: tools.proc.as_fd(),
         joins: tools.joins.iter().map(number).collect(),
         trees: tools.trees.iter().map(number).collect(),
+        mountns: tools.mountns.as_ref().map(number),
         console_socket: tools.console_socket.as_ref().map(number),
         network_comes: parts.network_comes,
         network: None,
@@ -432,6 +437,7 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         parent: inroot::Parent::none(),
         late: Vec::with_capacity(late),
         empty_dir: None,
+        null: Null::OnHost,
         program: 0,
         cwd_as_user: false,
         umask: Mode::empty(),

@@ -34,7 +34,7 @@ pub fn make_trees(plan: &Plan) -> Result<Vec<OwnedFd>> {
 /// and what the container mounts there would reach the host.
 fn propagation(plan: &Plan) -> u64 {
     let host = plan.steps.iter().find_map(|step| match step {
-        Step::HostPropagation { flags, .. } => Some(flags & !libc::MS_REC),
+        Step::HostPropagation { flags, .. } | Step::CloneRootfs { flags, .. } => Some(flags & !libc::MS_REC),
         _ => None,
     });
     match host {

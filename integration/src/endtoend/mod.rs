@@ -169,6 +169,7 @@ fn run_one(
         runtime: runtime.to_path_buf(),
         preload: settings.preload_for(runtime),
         view: settings.view,
+        mountns: settings.mountns,
         time_scale: 1,
         cgroup: format!("xebec-it-{}-0-{number}", std::process::id()),
     };

@@ -19,7 +19,7 @@ pub const USAGE: &str = "usage: xebec-integration servers --runtime PATH [--debi
        xebec-integration engines --runtime [NAME=]PATH… [--table FILE]
        xebec-integration faults --runtime PATH [--each N] [--call N] [--seed N]
        xebec-integration hostile --runtime PATH [--cases N] [--races N] [--call N] [--seed N]
-each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--jobs N] [--verbose]";
+each with [--filter SUBSTRING]… [--cgroup-view v2|host] [--jobs N] [--mountns] [--verbose]";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -65,6 +65,8 @@ pub struct Settings {
     /// How many cases are at work at a time.
     pub jobs: u64,
     pub view: View,
+    /// Containers are made from an empty mount namespace.
+    pub mountns: bool,
     pub verbose: bool,
 }
 
@@ -93,12 +95,17 @@ pub fn parse(words: &[String]) -> Result<Settings, String> {
         filters: Vec::new(),
         jobs: 1,
         view: View::V2,
+        mountns: false,
         verbose: false,
     };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         if word == "--verbose" {
             settings.verbose = true;
+            continue;
+        }
+        if word == "--mountns" {
+            settings.mountns = true;
             continue;
         }
         let (flag, inline) = match word.split_once('=') {
@@ -208,6 +215,7 @@ impl Settings {
             filters: Vec::new(),
             jobs: 1,
             view: View::V2,
+            mountns: false,
             verbose: false,
         })
     }

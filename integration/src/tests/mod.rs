@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod mount_options;
 mod mount_refusals;
+mod mountns;
 mod mounts;
 mod namespaces;
 mod nesting;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Case> {
         verbs::group(),
         insight::group(),
         hooks::group(),
+        mountns::group(),
         hostile::group(),
         hook_failures::group(),
         exec::group(),
