@@ -10,7 +10,7 @@
 # --filter   tests whose names contain TEXT
 # --userns, --as-user  how the runtime before it is called; without any, root and, in part, a user call xebec
 # --systemd  a small Debian with systemd as PID 1, instead of busybox
-# --limit    of one VM, in seconds       --verbose  every line that the VM wrote
+# --limit    of one VM, in seconds (--small: 600, or what comes after it; otherwise 1200)  --verbose  every line that the VM wrote
 # --command  this instead of tests       --shell    a shell on the VM's console
 #
 # What the VM wrote stays in target/vm/out.KERNEL, its console in target/vm/console.KERNEL.
@@ -38,7 +38,7 @@ while [ $# -gt 0 ]; do
         ;;
     --userns | --as-user) runtimes="$runtimes $1" ;;
     --filter) filters="$filters --filter ${2?}"; shift ;;
-    --small) small=1 ;;
+    --small) small=1 limit=600 ;;
     --all) filters='--filter .' ;;
     --limit) limit=${2?}; shift ;;
     --command) command=${2?}; shift ;;
