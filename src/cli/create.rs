@@ -7,6 +7,7 @@ use super::args::{Create, Global};
 use super::log::Log;
 use super::settings;
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Create) -> Result<u8> {
     let options = settings::options(global, args)?;
     let id = settings::id(&args.id)?;

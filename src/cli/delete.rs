@@ -6,6 +6,7 @@ use super::args::{Delete, Global};
 use super::log::Log;
 use super::{matching, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Delete) -> Result<u8> {
     let root = settings::root(global)?;
     if !args.regex {

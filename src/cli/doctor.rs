@@ -6,6 +6,7 @@ use super::args::{Doctor, PlanFormat};
 use super::print;
 
 /// 0 when containers can be made, whatever that costs; 1 when something fails.
+#[inline(never)]
 pub fn run(args: &Doctor) -> Result<u8> {
     let findings = doctor::examine();
     match args.format {

@@ -15,6 +15,7 @@ use super::args::{Events, Global};
 use super::log::Log;
 use super::{print, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Events) -> Result<u8> {
     let container = Container::open(&settings::root(global)?, &settings::id(&args.id)?)?;
     let text = container.record_text()?;

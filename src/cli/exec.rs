@@ -7,6 +7,7 @@ use super::args::{Exec, Global};
 use super::log::Log;
 use super::settings;
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: Exec) -> Result<u8> {
     let options = settings::exec_options(global, &args)?;
     let id = settings::id(&args.id)?;

@@ -143,6 +143,7 @@ fn stub(verb: &Verb) -> clap::Command {
 }
 
 /// The words after the program's name, understood.
+#[inline(never)]
 pub fn parse(words: &[OsString], leading: &Leading) -> Parsed {
     let asked = leading.verb.and_then(|at| words[at].to_str());
     // `checkpoint --help` too: podman takes a success for support.

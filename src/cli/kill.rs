@@ -6,6 +6,7 @@ use super::args::{Global, Kill};
 use super::matching;
 use super::settings;
 
+#[inline(never)]
 pub fn run(global: &Global, args: &Kill) -> Result<u8> {
     let root = settings::root(global)?;
     if !args.regex {

@@ -70,7 +70,8 @@ fn failure(verb: Option<&str>) -> u8 {
     if verb == Some("exec") { 255 } else { 1 }
 }
 
-/// One file a verb; what a verb prints goes through [`print`].
+/// One file a verb; what a verb prints goes through [`print`]. None of them is inlined here, and `full` not into `main`:
+/// a verb would pay with pages of stack for what the others keep there.
 fn dispatch(global: &Global, log: &Log, command: Command) -> Result<u8> {
     match command {
         Command::Create(args) => create::run(global, log, &args),

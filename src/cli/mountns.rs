@@ -4,6 +4,7 @@ use xebec::{Result, mountns};
 
 use super::args::{MountNamespace, MountNamespaceAction};
 
+#[inline(never)]
 pub fn run(args: &MountNamespace) -> Result<u8> {
     match args.action {
         MountNamespaceAction::Pin => mountns::pin()?,

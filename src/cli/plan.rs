@@ -7,6 +7,7 @@ use xebec::spawn::{self, Options};
 use super::args::{Global, Plan, PlanFormat};
 use super::{print, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, args: &Plan) -> Result<u8> {
     let bundle = Bundle::load(args.bundle.as_deref().unwrap_or(".".as_ref()), None)?;
     let config = bundle.config()?;

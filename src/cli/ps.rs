@@ -9,6 +9,7 @@ use xebec::{Error, Result};
 use super::args::{Global, ListFormat, Ps};
 use super::{io_error, print, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, args: &Ps) -> Result<u8> {
     let container = Container::open(&settings::root(global)?, &settings::id(&args.id)?)?;
     let text = container.record_text()?;

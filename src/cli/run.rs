@@ -7,6 +7,7 @@ use super::args::{Global, Run};
 use super::log::Log;
 use super::{create, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Run) -> Result<u8> {
     let options = settings::options(global, &args.create)?;
     let id = settings::id(&args.create.id)?;

@@ -10,6 +10,7 @@ use xebec::{Error, Result, spec};
 use super::args::{Spec, SpecSeccomp};
 use super::{io_error, print};
 
+#[inline(never)]
 pub fn run(args: &Spec) -> Result<u8> {
     let ids = args.rootless.then(|| (geteuid().as_raw(), getegid().as_raw()));
     let text = match args.seccomp {

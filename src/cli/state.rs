@@ -10,12 +10,14 @@ use super::args::{Global, List, ListFormat, One};
 use super::{print, settings};
 
 /// Prints one container's state as JSON.
+#[inline(never)]
 pub fn run(global: &Global, args: &One) -> Result<u8> {
     let state = state::state(&settings::root(global)?, &settings::id(&args.id)?)?;
     print(&pretty(&Value::Object(object(&state)?))?)
 }
 
 /// Prints all containers.
+#[inline(never)]
 pub fn list(global: &Global, args: &List) -> Result<u8> {
     let states = state::list(&settings::root(global)?)?;
     let text = match (args.quiet, args.format) {

@@ -11,6 +11,7 @@ use super::args::{Global, Update};
 use super::log::Log;
 use super::{io_error, settings};
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Update) -> Result<u8> {
     let (root, id) = (settings::root(global)?, settings::id(&args.id)?);
     let (name, text) = match &args.resources {

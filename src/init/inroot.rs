@@ -13,6 +13,11 @@ use rustix::io::Errno;
 use crate::sys::{Call, During, Outcome};
 
 const PATH_MAX: usize = libc::PATH_MAX as usize;
+/// A name and its NUL (NAME_MAX).
+const NAME_SIZE: usize = 256;
+/// Directories whose path is no longer are opened without more stack than this. Each page of stack that the child is the first to
+/// write is one more that a container needs at its start.
+const SHORT: usize = 128;
 /// How many links may lead from a path to what is made there (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 /// openat2 gives EAGAIN while somebody renames directories; an attacker can keep that up only so long.
@@ -75,8 +80,8 @@ impl Path {
 }
 
 /// A C string of `bytes` in `buffer`.
-fn terminated<'b>(bytes: &[u8], buffer: &'b mut [u8; PATH_MAX]) -> Result<&'b CStr, Errno> {
-    if bytes.len() >= PATH_MAX {
+fn terminated<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Result<&'b CStr, Errno> {
+    if bytes.len() >= buffer.len() {
         return Err(Errno::NAMETOOLONG);
     }
     buffer[..bytes.len()].copy_from_slice(bytes);
@@ -90,6 +95,56 @@ fn terminated<'b>(bytes: &[u8], buffer: &'b mut [u8; PATH_MAX]) -> Result<&'b CS
 /// A dangling link is followed as far as it leads inside the root, because
 /// images ship links such as /etc/resolv.conf to places that mounts will fill.
 pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Outcome<OwnedFd> {
+    match open(root, path, OFlags::empty()) {
+        Err(Errno::NOENT) => {}
+        other => return other.during(Call::Openat2),
+    }
+    match make_last(root, path, make)? {
+        Some(made) => Ok(made),
+        None => make_missing(root, path, make),
+    }
+}
+
+/// The last component in a directory that is there, with a short path; `None` where it is not as simple as that.
+fn make_last(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Outcome<Option<OwnedFd>> {
+    let bytes = path.to_bytes_with_nul();
+    let slash = path.to_bytes().iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+    let (dir, name) = bytes.split_at(slash);
+    let Ok(name) = CStr::from_bytes_with_nul(name) else { return Ok(None) };
+    let mut buffer = [0u8; SHORT];
+    let Ok(dir) = terminated(if dir.is_empty() { b"/" } else { dir }, &mut buffer) else { return Ok(None) };
+    if matches!(name.to_bytes(), b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let parent = match open(root, dir, OFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.during(Call::Openat2)?,
+    };
+    match make_in(parent.as_fd(), name, make) {
+        Err(fail) if fail.errno == Errno::EXIST => return Ok(None),
+        other => other?,
+    }
+    match open(root, path, OFlags::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        other => other.map(Some).during(Call::Openat2),
+    }
+}
+
+/// An empty directory or file that is not there yet.
+fn make_in(parent: BorrowedFd<'_>, name: &CStr, make: Make) -> Outcome {
+    match make {
+        Make::Directory => mkdirat(parent, name, Mode::from_raw_mode(0o755)).during(Call::Mkdirat),
+        Make::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop).during(Call::Openat)
+        }
+    }
+}
+
+/// Several components, long paths and links.
+#[cold]
+#[inline(never)]
+fn make_missing(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Outcome<OwnedFd> {
     let mut buffer = [0u8; PATH_MAX];
     let mut wanted = Path::new(path.to_bytes()).during(Call::Openat2)?;
     for _ in 0..LINKS_MAX {
@@ -158,16 +213,9 @@ fn make_first_missing(root: BorrowedFd<'_>, path: &[u8], make: Make) -> Outcome<
 }
 
 fn make_one(parent: BorrowedFd<'_>, path: &[u8], start: usize, end: usize, make: Make) -> Outcome<Progress> {
-    let mut buffer = [0u8; PATH_MAX];
+    let mut buffer = name_buffer();
     let name = terminated(&path[start..end], &mut buffer).during(Call::Mkdirat)?;
-    let made = match make {
-        Make::Directory => mkdirat(parent, name, Mode::from_raw_mode(0o755)).during(Call::Mkdirat),
-        Make::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop).during(Call::Openat)
-        }
-    };
-    match made {
+    match make_in(parent, name, make) {
         Ok(()) => Ok(Progress::Made),
         Err(fail) if fail.errno == Errno::EXIST => {
             // Either somebody else made it meanwhile, or it is a dangling link.
@@ -219,7 +267,7 @@ impl Parent {
         &mut self,
         root: BorrowedFd<'_>,
         path: &CStr,
-        buffer: &'b mut [u8; PATH_MAX],
+        buffer: &'b mut [u8; NAME_SIZE],
     ) -> Outcome<(BorrowedFd<'_>, &'b CStr)> {
         let bytes = path.to_bytes();
         let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&b| b == b'/').count();
@@ -232,9 +280,12 @@ impl Parent {
         let name = terminated(name, buffer).during(Call::Openat2)?;
         let known = self.fd.is_some() && &self.path[..self.len] == dir;
         if !known {
-            let mut dir_buffer = [0u8; PATH_MAX];
-            let at = terminated(if dir.is_empty() { b"/" } else { dir }, &mut dir_buffer).during(Call::Openat2)?;
-            self.fd = Some(open_or_make(root, at, Make::Directory)?);
+            let at = if dir.is_empty() { b"/" } else { dir };
+            let mut short = [0u8; SHORT];
+            self.fd = Some(match terminated(at, &mut short) {
+                Ok(at) => open_or_make(root, at, Make::Directory)?,
+                Err(_) => open_long(root, at)?,
+            });
             // A longer path is not remembered: no other compares equal to an empty one.
             self.len = if dir.len() <= self.path.len() { dir.len() } else { 0 };
             self.path[..self.len].copy_from_slice(&dir[..self.len]);
@@ -244,6 +295,14 @@ impl Parent {
             None => Err(Errno::BADF).during(Call::Openat2),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn open_long(root: BorrowedFd<'_>, dir: &[u8]) -> Outcome<OwnedFd> {
+    let mut buffer = [0u8; PATH_MAX];
+    let at = terminated(dir, &mut buffer).during(Call::Openat2)?;
+    open_or_make(root, at, Make::Directory)
 }
 
 /// fstat(2) of a handle.
@@ -264,6 +323,6 @@ pub fn is_dir(stat: &Stat) -> bool {
 
 /// A buffer for [`Parent::open`].
 #[must_use]
-pub fn name_buffer() -> [u8; PATH_MAX] {
-    [0; PATH_MAX]
+pub fn name_buffer() -> [u8; NAME_SIZE] {
+    [0; NAME_SIZE]
 }

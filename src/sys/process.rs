@@ -200,7 +200,20 @@ pub fn reset_signals() -> Result<(), Errno> {
 
 /// getcwd(2) without allocation: is the working directory reachable from the root?
 pub fn cwd_is_reachable() -> Result<bool, Errno> {
-    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    // Most are short; a page of stack is one more that a container needs at its start.
+    match cwd_begins_with_slash(&mut [0u8; 256]) {
+        Err(Errno::RANGE) => long_cwd_is_reachable(),
+        other => other,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn long_cwd_is_reachable() -> Result<bool, Errno> {
+    cwd_begins_with_slash(&mut [0u8; libc::PATH_MAX as usize])
+}
+
+fn cwd_begins_with_slash(buffer: &mut [u8]) -> Result<bool, Errno> {
     // SAFETY: the buffer is writable for the length passed.
     check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(buffer[0] == b'/')

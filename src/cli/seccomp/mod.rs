@@ -18,6 +18,7 @@ use args::{Seccomp, Verb};
 /// An answer that a script may want to tell from success and from failure.
 const ANOTHER_ANSWER: u8 = 2;
 
+#[inline(never)]
 pub fn run(global: &Global, log: &Log, args: &Seccomp) -> Result<u8> {
     match &args.verb {
         Verb::Show(args) => show::run(args),
