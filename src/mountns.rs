@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, openat, openat2, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::mount::{
     FsOpenFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsopen, move_mount, unmount,
@@ -22,26 +22,35 @@ const DIRECTORY: &str = "/run/xebec-mountns";
 /// The nsfs file of the mount namespace.
 pub const PIN: &str = "/run/xebec-mountns/pin";
 
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
 const CURE: &str = "xebec mountns unpin, then xebec mountns pin";
 
-/// Has the administrator made it? One look, at each create.
+/// Has the administrator made it? One look, at each create. A file that nothing is bound on yet is that of a `pin` on its way,
+/// or of one that was killed.
 pub fn is_pinned() -> Result<bool> {
-    match statat(CWD, PIN, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
+    match open_file() {
+        Ok(file) => {
+            let about = fstatfs(&file).map_err(|errno| failed("fstatfs", PIN, errno))?;
+            Ok(about.f_type as u64 == NSFS_MAGIC)
+        }
         Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(failed("stat", PIN, errno)),
+        Err(errno) => Err(failed("openat2", PIN, errno)),
     }
 }
 
 /// Opens it. Only who may mount in the host's mount namespace can have put one there.
 pub fn open() -> Result<OwnedFd> {
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let pin = openat2(CWD, PIN, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty(), resolve)
-        .map_err(|errno| failed("openat2", PIN, errno))?;
+    let pin = open_file().map_err(|errno| failed("openat2", PIN, errno))?;
     match settings::ns_type(pin.as_fd()) {
         Ok(kind) if kind == libc::CLONE_NEWNS as u64 => Ok(pin),
         _ => Err(Error::invalid("mount namespace", format!("{PIN:?} is not one")).hint(CURE)),
     }
+}
+
+fn open_file() -> std::result::Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    retry_on_intr(|| openat2(CWD, PIN, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty(), resolve))
 }
 
 /// Makes it; nothing is done where it is there already.
@@ -49,6 +58,8 @@ pub fn pin() -> Result<()> {
     if is_pinned()? {
         return open().map(drop);
     }
+    // What a killed one has left.
+    unpin()?;
     refuse_user_namespace()?;
     match mkdirat(CWD, DIRECTORY, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}

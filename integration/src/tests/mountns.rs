@@ -83,22 +83,31 @@ fn verb(group: &mut Group) {
         ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(DIRECTORY), "a mount is left");
         Ok(())
     });
+    group.add("what_a_killed_pin_leaves_does_no_harm", |t| {
+        mountns(t, "unpin")?.ok()?;
+        fs::create_dir(DIRECTORY)?;
+        mount(Some("xebec"), DIRECTORY, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        fs::write(PIN, "")?;
+        t.run()?.ok()?;
+        pin(t)?;
+        t.run()?.ok()?;
+        mountns(t, "unpin")?.ok()?;
+        ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains(DIRECTORY), "a mount is left");
+        Ok(())
+    });
     group.add("what_is_no_mount_namespace_is_refused_in_one_line", |t| {
         mountns(t, "unpin")?.ok()?;
         if t.mode != Mode::Root {
             return skip("a container with a user namespace is made from a copy of the host's mounts");
         }
         fs::create_dir(DIRECTORY)?;
-        fs::write(PIN, "")?;
-        let done = t.run()?.refused()?;
-        ensure!(done.stderr.contains(PIN) && done.stderr.contains("xebec mountns unpin"), "{}", done.stderr);
-        fs::remove_file(PIN)?;
         std::os::unix::fs::symlink("/proc/self/ns/mnt", PIN)?;
         t.run()?.refused()?;
         fs::remove_file(PIN)?;
         fs::write(PIN, "")?;
         mount(Some("/proc/self/ns/net"), PIN, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-        t.run()?.refused()?;
+        let done = t.run()?.refused()?;
+        ensure!(done.stderr.contains(PIN) && done.stderr.contains("xebec mountns unpin"), "{}", done.stderr);
         mountns(t, "unpin")?;
         // What is no mount of ours is the administrator's.
         fs::remove_dir_all(DIRECTORY)
