@@ -231,7 +231,7 @@ impl Start<'_> {
     /// Signals that come while we stand still wait until the program runs, and are forwarded then: to die of one
     /// would lose it, had the program just begun. SIGKILL ends us, and with us a child that is still on its way.
     fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> std::result::Result<Child, Errno> {
-        let made = clone3_vfork(place.v2(), || run_child(scene));
+        let made = clone3_vfork(place.v2(), false, || run_child(scene));
         scene.disown();
         match made {
             // A machine that this is not written for.

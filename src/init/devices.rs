@@ -25,7 +25,7 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
     let root = scene.root()?;
     if step.bind {
-        return bind_node(root, step);
+        return bind_node(scene, step);
     }
     let mut buffer = inroot::name_buffer();
     let (parent, name) = scene.parent.open(root, &step.path, &mut buffer)?;
@@ -50,7 +50,7 @@ pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
             if same { Ok(()) } else { Err(Errno::EXIST).during(Call::VerifyDevice) }
         }
         // The root of a user namespace, or of a container that filters devices: what the host has can be bound.
-        Err(Errno::PERM) => match bind_node(root, step) {
+        Err(Errno::PERM) => match bind_node(scene, step) {
             Err(fail) if fail.call == Call::OpenTree => Err(Errno::PERM).during(Call::Mknodat),
             other => other,
         },
@@ -59,11 +59,20 @@ pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
 }
 
 /// Binds the host's node of the same path, where mknod(2) is refused.
-fn bind_node(root: BorrowedFd<'_>, step: &DeviceStep) -> Outcome {
+fn bind_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, &*step.path, flags).during(Call::OpenTree)?;
     verify_device(tree.as_fd(), FileType::from_raw_mode(step.mode), step.major, step.minor)?;
-    let target = inroot::open_or_make(root, &step.path, Make::File)?;
+    let root = scene.root()?;
+    let mut buffer = inroot::name_buffer();
+    let (parent, name) = scene.parent.open(root, &step.path, &mut buffer)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = match openat(parent, name, flags, Mode::from_raw_mode(0o644)) {
+        // The very file that was made: its name is not looked up again.
+        Ok(made) => made,
+        Err(Errno::EXIST) => inroot::open_or_make(root, &step.path, Make::File)?,
+        Err(errno) => return Err(errno).during(Call::Openat),
+    };
     attach(tree.as_fd(), target.as_fd())
 }
 

@@ -19,10 +19,9 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid};
 
+use crate::plan::Plan;
 use crate::plan::step::Step;
-use crate::plan::{NetworkMaker, Plan};
 use crate::sys::mount::{MountAttr, mount_setattr};
-use crate::sys::network::Coming;
 use crate::sys::process::StringVector;
 use crate::sys::stamps::Stamps;
 use crate::sys::{Call, During, Fail, Outcome, network, process, settings};
@@ -52,8 +51,6 @@ pub struct Scene<'p> {
     pub console_socket: Option<u32>,
     /// The network namespace comes through the channel, instead of from clone3.
     pub network_comes: bool,
-    /// Our own second thread makes it.
-    pub network: Option<Coming>,
     pub argv: StringVector,
     pub envp: StringVector,
     pub create_container: Vec<Prepared>,
@@ -209,10 +206,6 @@ fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome
             Err(errno) => Err(errno).during(Call::Keyctl),
         },
         Step::Loopback => network::bring_loopback_up().map(drop),
-        Step::BeginNetwork => {
-            scene.network = Coming::begin()?;
-            Ok(())
-        }
         Step::Network => enter_network(scene),
         Step::NetDevices => wire::expect_byte(scene.channel, wire::EQUIPPED).during(Call::ParentGone),
         Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()).during(Call::Sethostname),
@@ -371,14 +364,12 @@ fn join_container(scene: &Scene<'_>, namespaces: u64, become_root: bool) -> Outc
     if become_root { identity::become_root() } else { Ok(()) }
 }
 
-/// The network namespace that a second thread, the parent's or ours, has made. Where there is no such thread it is
-/// clone3's, or made now.
-fn enter_network(scene: &mut Scene<'_>) -> Outcome {
-    let namespace = match (scene.plan.namespaces.network, scene.network.take()) {
-        (NetworkMaker::Child, Some(coming)) => coming.wait()?,
-        (NetworkMaker::Child, None) => return network::make_namespace().map(drop),
-        _ if scene.network_comes => wire::expect_fd(scene.channel, wire::NETWORK).during(Call::ParentGone)?,
-        _ => return network::bring_loopback_up().map(drop),
+/// The network namespace that the parent has made beside us. Where it could not it is clone3's, or made now.
+fn enter_network(scene: &Scene<'_>) -> Outcome {
+    let namespace = match (scene.network_comes, &scene.plan.namespaces.maps) {
+        (true, _) => wire::expect_fd(scene.channel, wire::NETWORK).during(Call::ParentGone)?,
+        (false, Some(_)) => return network::make_namespace().map(drop),
+        (false, None) => return network::bring_loopback_up().map(drop),
     };
     settings::setns(namespace.as_fd(), libc::CLONE_NEWNET as u64).during(Call::Setns)
 }

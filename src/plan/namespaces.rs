@@ -33,10 +33,9 @@ pub enum NetworkMaker {
     /// clone3, with the others.
     #[default]
     Clone,
-    /// A second thread of the parent, beside the child.
+    /// The parent, beside the child: a second thread of it, or a process in the new user namespace. Where there is
+    /// none to be had clone3 does, or from inside a new user namespace the child.
     Parent,
-    /// A second thread of the child, from inside the user namespace that it belongs to.
-    Child,
 }
 
 /// An existing namespace to join.
@@ -86,12 +85,13 @@ impl Namespaces {
 
     /// The flags for clone3. The cgroup namespace is made afterwards, in the cgroup
     /// (clone3 would take the parent's cgroup as its root), the time namespace too
-    /// (its offsets can only be set while nobody is in it).
+    /// (its offsets can only be set while nobody is in it). The network namespace of a new user namespace is made
+    /// after the maps: files in it belong to what its root is mapped to by then.
     #[must_use]
     pub fn clone_flags(&self) -> u64 {
         let later = |kind: &str| match kind {
             "cgroup" | "time" => true,
-            "network" => self.network == NetworkMaker::Child,
+            "network" => self.network == NetworkMaker::Parent && self.is_new("user"),
             "mount" => self.small_mounts,
             _ => false,
         };
@@ -170,14 +170,12 @@ pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
     Ok(namespaces)
 }
 
-/// The parent puts network devices into it early; and a thread that shares the child's root, as its second one does,
-/// keeps it from joining a mount namespace (setns(2)).
+/// The parent puts network devices into it early; what is made from inside a joined user namespace, clone3 makes with
+/// all others.
 fn network_maker(config: &Config<'_>, namespaces: &Namespaces) -> NetworkMaker {
-    let joins = |kind: &str| namespaces.joins.iter().any(|join| join.kind == kind);
-    match (namespaces.is_new("network") && config.linux.net_devices.is_empty(), namespaces.is_new("user")) {
-        (true, true) if !joins("mount") => NetworkMaker::Child,
-        (true, false) if !joins("user") => NetworkMaker::Parent,
-        _ => NetworkMaker::Clone,
+    match namespaces.is_new("network") && config.linux.net_devices.is_empty() && !namespaces.joins_user() {
+        true => NetworkMaker::Parent,
+        false => NetworkMaker::Clone,
     }
 }
 
@@ -201,9 +199,6 @@ pub fn enter(
         // Nobody else is in a new user namespace; becoming its root makes us undumpable too.
         steps.extend(time_namespace(config, namespaces)?);
         steps.push(Step::UserNamespaceRoot);
-    }
-    if namespaces.network == NetworkMaker::Child {
-        steps.push(Step::BeginNetwork);
     }
     steps.push(Step::Undumpable);
     for (slot, join) in namespaces.joins.iter().enumerate() {

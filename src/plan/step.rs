@@ -56,8 +56,6 @@ pub enum Step {
     Keyring(CString),
     /// Brings `lo` up.
     Loopback,
-    /// Begins, with a second thread, to make a network namespace that belongs to the user namespace.
-    BeginNetwork,
     /// Enters the network namespace that was made meanwhile, with `lo` up.
     Network,
     /// Waits until the parent has moved the network devices in: sysctls may name them.

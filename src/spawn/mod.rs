@@ -4,12 +4,13 @@
 //!
 //! ```text
 //! parent                                   child
+//! begin user and network namespace
 //! claim id, write state.json
 //! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
 //! id maps, write `creating` ── MAPPED ───▶ becomes root in its user namespace
 //! unit, or cgroup v1 ───────── PLACED ───▶ CgroupNamespace
 //! limits, device filter                    mounts …
-//! second thread's namespace ── NETWORK ──▶ Network, /sys, devices …
+//! network namespace ────────── NETWORK ──▶ Network, /sys, devices …
 //!                  ◀───────── Hooks ────── RuntimeHooks
 //! run hooks ────────────────── HOOKED ───▶
 //!                  ◀──── Console + fd ──── Console (foreground `run`)
@@ -54,11 +55,11 @@ use crate::init::{Gate, Null, Scene, inroot};
 use crate::mountns;
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
-use crate::sys::network::Coming;
 use crate::sys::process::{self, Child, StringVector};
 use crate::timings::Timings;
 
 pub use hooks::{run_hooks, trace_parent};
+use network::Early;
 use outside::Outside;
 pub use run::{Exit, RunOptions, run};
 pub use start::{start, start_and_notify};
@@ -169,7 +170,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
     let mut plan = plan(&config, bundle, id, options)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
-    let network = network::begin(&plan)?;
+    let early = network::begin(&plan)?;
     options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;
@@ -188,11 +189,11 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
         tools: &tools,
         options,
         opener,
-        network_comes: network.is_some(),
+        network_comes: early.is_some(),
     };
     let mut child = None;
     let built =
-        remember(&container, &record, bundle).and_then(|()| build(&parts, claim, network, &mut outside, &mut child));
+        remember(&container, &record, bundle).and_then(|()| build(&parts, claim, early, &mut outside, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),
@@ -301,7 +302,7 @@ pub(crate) struct Parts<'p> {
 fn build(
     parts: &Parts<'_>,
     claim: cgroup::Claim<'_>,
-    network: Option<Coming>,
+    early: Option<Early>,
     outside: &mut Outside,
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
@@ -316,16 +317,24 @@ fn build(
     let (ours, theirs) = channel()?;
     let scene = scene(parts, theirs.as_fd(), gate.as_ref())?;
     parts.options.mark("clone3");
-    let made = &*child.insert(settle::clone_child(plan, &tools.joins, &cgroup, scene)?);
+    let user = early.as_ref().map_or(Ok(None), Early::user_namespace)?;
+    if user.is_some() {
+        // Its ids are there before the child is.
+        wire::send_byte(ours.as_fd(), wire::MAPPED)
+            .map_err(|errno| Error::sys("create", "send to the child", errno))?;
+    }
+    let made = &*child.insert(settle::clone_child(plan, &tools.joins, user.as_ref().map(AsFd::as_fd), &cgroup, scene)?);
     parts.options.mark("record the process");
     drop((theirs, gate));
-    settle::map_ids(plan, made, ours.as_fd())?;
+    if user.is_none() {
+        settle::map_ids(plan, made, ours.as_fd())?;
+    }
     container.note_creating(&Init::of(made.pid, made.pidfd.as_fd())?)?;
     parts.options.mark("id maps, limits, device filter");
     settle::settle(plan, &mut cgroup, made, ours.as_fd())?;
-    if let Some(coming) = network {
+    if let Some(early) = early {
         parts.options.mark("network namespace");
-        network::hand_over(coming, ours.as_fd(), made, plan)?;
+        network::hand_over(early, ours.as_fd(), made, plan)?;
     }
     outside.change(plan, tools.proc.as_fd(), &tools.joins, made)?;
     if !plan.net_devices.is_empty() {
@@ -425,7 +434,6 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
         mountns: tools.mountns.as_ref().map(number),
         console_socket: tools.console_socket.as_ref().map(number),
         network_comes: parts.network_comes,
-        network: None,
         argv: StringVector::new(plan.exec.args.clone()),
         envp: StringVector::new(env),
         create_container: prepare(&plan.hooks.create_container, Status::Creating)?,

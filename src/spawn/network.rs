@@ -1,32 +1,110 @@
-//! The container's network namespace, made by a second thread while this one goes on: it is the longest single
-//! act of a start (docs/decisions/network-namespace.md has the figures and the review).
+//! The container's network namespace, made beside this thread while it goes on: it is the longest single
+//! act of a start (docs/decisions/network-namespace.md has the figures and the review). A new user namespace
+//! that it belongs to is made before it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{DumpableBehavior, dumpable_behavior, geteuid, set_dumpable_behavior};
 
 use crate::error::{Error, Result};
 use crate::init::wire;
-use crate::plan::{NetworkMaker, Plan};
+use crate::plan::{IdMaps, NetworkMaker, Plan};
 use crate::sys::network::Coming;
 use crate::sys::process::Child;
+use crate::sys::{Fail, settings};
 
-use super::{deliver, refusal};
+use super::{deliver, maps, refusal, settle};
 
 const ITEM: &str = "linux.namespaces network";
 
-/// Begins with it where the plan has the parent make it. Where no second thread is to be had clone3 makes it with
-/// the others.
-pub fn begin(plan: &Plan) -> Result<Option<Coming>> {
-    match plan.namespaces.network {
-        NetworkMaker::Parent => Coming::begin().map_err(|fail| Error::sys(ITEM, fail.call.name(), fail.errno)),
-        _ => Ok(None),
+/// What is made before the child, or beside it.
+#[derive(Debug)]
+pub struct Early {
+    network: Coming,
+    /// In this order: until the helper is gone.
+    _untraced: Option<Untraced>,
+}
+
+/// Begins with it where the plan has the parent make it, if there is a helper to be had.
+pub fn begin(plan: &Plan) -> Result<Option<Early>> {
+    match (plan.namespaces.network, &plan.namespaces.maps) {
+        (NetworkMaker::Clone, _) => Ok(None),
+        (NetworkMaker::Parent, None) => {
+            let begun = Coming::begin().map_err(|fail| failed(plan, fail))?;
+            Ok(begun.map(|network| Early { network, _untraced: None }))
+        }
+        (NetworkMaker::Parent, Some(maps)) => begin_in_new_user(plan, maps),
+    }
+}
+
+/// The helper is in the new user namespace, and in our memory.
+fn begin_in_new_user(plan: &Plan, maps: &IdMaps) -> Result<Option<Early>> {
+    // The parent joins it for one clone3, and there would be two.
+    if plan.namespaces.joins.iter().any(|join| join.kind == "pid") {
+        return Ok(None);
+    }
+    let untraced = match (geteuid().is_root(), settings::capget()) {
+        (true, _) => Some(Untraced::begin()?),
+        // There is nothing to be had from us that our user has not; and a process that may not be traced may
+        // not be given ids by its user either.
+        (false, Ok(own)) if own.permitted == 0 => None,
+        (false, Ok(_)) => return Ok(None),
+        (false, Err(errno)) => return Err(Error::sys("linux.uidMappings", "capget", errno)),
+    };
+    // Where there is no /proc this says so.
+    drop(settle::open_proc()?);
+    let Some(network) = Coming::begin_in_new_user().map_err(|fail| failed(plan, fail))? else { return Ok(None) };
+    if let Some(pid) = network.process() {
+        maps::write_maps(pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
+    }
+    network.go_on();
+    Ok(Some(Early { network, _untraced: untraced }))
+}
+
+impl Early {
+    /// A new user namespace, with its ids.
+    pub fn user_namespace(&self) -> Result<Option<OwnedFd>> {
+        if self.network.process().is_none() {
+            return Ok(None);
+        }
+        let failed = |fail: Fail| Error::sys("linux.namespaces user", fail.call.name(), fail.errno);
+        self.network.user_namespace().map(Some).map_err(failed)
     }
 }
 
 /// Gives it to the child, which has got so far without it.
-pub fn hand_over(coming: Coming, channel: BorrowedFd<'_>, child: &Child, plan: &Plan) -> Result<()> {
-    let namespace = coming.wait().map_err(|fail| {
-        let error = Error::sys(ITEM, format!("{}(new network)", fail.call.name()), fail.errno);
-        refusal::explain(error, &["network"])
-    })?;
-    deliver(channel, child, plan, || wire::send_fd(channel, &[wire::NETWORK], namespace.as_fd()))
+pub fn hand_over(early: Early, channel: BorrowedFd<'_>, child: &Child, plan: &Plan) -> Result<()> {
+    let namespace = early.network.wait().map_err(|fail| failed(plan, fail))?;
+    deliver(channel, child, plan, || wire::send_fd(channel, &[wire::NETWORK], namespace.as_fd()))?;
+    // Before any GO: no other process has our memory when the program begins.
+    drop(early);
+    Ok(())
+}
+
+fn failed(plan: &Plan, fail: Fail) -> Error {
+    let error = Error::sys(ITEM, format!("{}(new network)", fail.call.name()), fail.errno);
+    let kinds: &[&str] = if plan.namespaces.is_new("user") { &["user", "network"] } else { &["network"] };
+    refusal::explain(error, kinds)
+}
+
+/// For its time nobody may trace this process who has fewer rights in the runtime's user namespace.
+#[derive(Debug)]
+struct Untraced {
+    before: DumpableBehavior,
+}
+
+impl Untraced {
+    fn begin() -> Result<Untraced> {
+        let failed = |call: &str, errno| Error::sys(ITEM, call, errno);
+        let before = dumpable_behavior().map_err(|errno| failed("prctl(PR_GET_DUMPABLE)", errno))?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| failed("prctl(PR_SET_DUMPABLE)", e))?;
+        Ok(Untraced { before })
+    }
+}
+
+impl Drop for Untraced {
+    fn drop(&mut self) {
+        // A failure leaves us protected.
+        set_dumpable_behavior(self.before).ok();
+    }
 }

@@ -25,7 +25,8 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::step::Step;
 use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
-use crate::sys::settings;
+use crate::sys::vfork::clone3_vfork;
+use crate::sys::{Call, During, Outcome, settings};
 
 use super::{Options, maps, refusal, tell};
 
@@ -115,19 +116,29 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
     Ok(())
 }
 
-/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
-pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: Scene<'_>) -> Result<Child> {
+/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment. `made`: the new user
+/// namespace, where it is there already.
+pub fn clone_child(
+    plan: &Plan,
+    joins: &[OwnedFd],
+    made: Option<BorrowedFd<'_>>,
+    cgroup: &Cgroup<'_>,
+    scene: Scene<'_>,
+) -> Result<Child> {
     let joins = || plan.namespaces.joins.iter().zip(joins);
     let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
-    let apart = if scene.network_comes { libc::CLONE_NEWNET as u64 } else { 0 };
-    let flags = plan.namespaces.clone_flags() & !apart;
+    let apart = if scene.network_comes { libc::CLONE_NEWNET } else { 0 } | made.map_or(0, |_| libc::CLONE_NEWUSER);
+    let flags = plan.namespaces.clone_flags() & !(apart as u64);
     let user = find("user");
     let clone = || match user {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),
-        None => clone_into(cgroup, flags, scene)?.map_err(|errno| {
+        None => clone_into(cgroup, made, flags, scene)?.map_err(|fail| {
             let kinds = plan.namespaces.new_kinds();
-            let call = format!("clone3(new {}, into the cgroup)", kinds.join(" "));
-            refusal::explain(Error::sys("linux.namespaces", call, errno), kinds)
+            let call = match fail.call {
+                Call::Clone3 => format!("clone3(new {}, into the cgroup)", kinds.join(" ")),
+                call => format!("{}(new user)", call.name()),
+            };
+            refusal::explain(Error::sys("linux.namespaces", call, fail.errno), kinds)
         }),
     };
     let mut left = Vec::new();
@@ -146,12 +157,38 @@ pub fn clone_child(plan: &Plan, joins: &[OwnedFd], cgroup: &Cgroup<'_>, scene: S
 }
 
 /// clone3 into the cgroup, once more where that has to be threaded first.
-fn clone_into(cgroup: &Cgroup<'_>, flags: u64, mut scene: Scene<'_>) -> Result<std::result::Result<Child, Errno>> {
-    let mut clone = || process::clone3(flags, cgroup.v2(), || run_child(&mut scene));
+fn clone_into(
+    cgroup: &Cgroup<'_>,
+    user: Option<BorrowedFd<'_>>,
+    flags: u64,
+    mut scene: Scene<'_>,
+) -> Result<Outcome<Child>> {
+    let mut clone = || match user {
+        Some(user) => clone_by_another(cgroup, user, flags, &mut scene),
+        None => process::clone3(flags, cgroup.v2(), || run_child(&mut scene)).during(Call::Clone3),
+    };
     match clone() {
-        Err(Errno::OPNOTSUPP) if cgroup.make_threaded()? => Ok(clone()),
+        Err(fail) if fail.errno == Errno::OPNOTSUPP && cgroup.make_threaded()? => Ok(clone()),
         other => Ok(other),
     }
+}
+
+/// clone3 from inside the new user namespace: by a process that enters it in our place while we stand still, and is
+/// in the cgroup already. Nobody else is in there, and nobody may trace us who could not before.
+fn clone_by_another(cgroup: &Cgroup<'_>, user: BorrowedFd<'_>, flags: u64, scene: &mut Scene<'_>) -> Outcome<Child> {
+    let mut made = Err(Errno::CHILD).during(Call::Clone3);
+    // It shares our descriptors: the pidfd of its sibling is ours.
+    let between = clone3_vfork(cgroup.v2(), true, || {
+        made = settings::setns(user, libc::CLONE_NEWUSER as u64).during(Call::Setns).and_then(|()| {
+            let flags = flags | libc::CLONE_PARENT as u64;
+            process::clone3(flags, None, || run_child(scene)).during(Call::Clone3)
+        });
+        0
+    });
+    let between = between.during(Call::Clone3)?;
+    // It has ended, or we would not go on; what is not fetched is the kernel's to tidy up after us.
+    retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
+    made
 }
 
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.

@@ -1,10 +1,13 @@
-//! A second thread that neither allocates nor links a thread library.
+//! A second thread, or a process in this memory, that neither allocates nor links a thread library.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::futex;
+use rustix::time::Timespec;
 
 use super::process::CloneArgs;
 use super::vfork::clone3_on_stack;
@@ -54,18 +57,42 @@ impl Helper {
     ///
     /// All signals are blocked in it: a handler of the caller's program would run with this thread's variables.
     pub fn start(&'static self, body: Body, argument: u32) -> Outcome {
+        let shared = libc::CLONE_FS | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
+        self.clone(shared, body, argument).map(drop)
+    }
+
+    /// The same as a process of its own, in a new user namespace, which a thread cannot have. It shares memory and file
+    /// descriptors with this one, and not its end: neither execve(2) nor exit_group(2) here ends it. Whoever may trace
+    /// it may change this process too (`PR_SET_DUMPABLE` counts for both), and its user namespace's owner may.
+    ///
+    /// Nobody is told of its end (no signal): the caller waits for it with __WALL.
+    pub fn start_in_new_user(&'static self, body: Body, argument: u32) -> Outcome<Pid> {
+        let pid = self.clone(libc::CLONE_NEWUSER, body, argument)?;
+        Pid::from_raw(pid as i32).ok_or(Errno::INVAL).during(Call::Clone3)
+    }
+
+    /// Is nobody in it, or nobody any more?
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until nobody is.
+    pub fn join(&self) {
+        const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        while !self.has_ended() {
+            // The kernel wakes whoever waits (not privately); EINTR, EAGAIN and the time are looked at in the loop.
+            futex::wait(&self.busy, futex::Flags::empty(), 1, Some(&GLANCE)).ok();
+        }
+    }
+
+    fn clone(&'static self, flags: i32, body: Body, argument: u32) -> Outcome<i64> {
         if self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return Err(Errno::BUSY).during(Call::Clone3);
         }
         // SAFETY: `busy` makes us the only one here, and there is no helper.
         unsafe { *self.body.get() = Some((body, argument)) };
-        let flags = libc::CLONE_VM
-            | libc::CLONE_FS
-            | libc::CLONE_FILES
-            | libc::CLONE_SIGHAND
-            | libc::CLONE_THREAD
-            | libc::CLONE_SYSVSEM
-            | libc::CLONE_CHILD_CLEARTID;
+        let flags = flags | libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID;
         let mut args = CloneArgs {
             flags: flags as u64,
             child_tid: self.busy.as_ptr() as u64,
@@ -80,7 +107,7 @@ impl Helper {
         set_signal_mask(mask).during(Call::Sigprocmask)?;
         match made {
             result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)).during(Call::Clone3),
-            _ => Ok(()),
+            pid => Ok(pid),
         }
     }
 }
@@ -105,7 +132,7 @@ unsafe extern "C" fn enter(story: *mut c_void) -> ! {
         body(argument);
     }
     loop {
-        // SAFETY: exit(2) ends this thread only; nothing of it is used afterwards.
+        // SAFETY: exit(2) ends this thread only, or the process that it is; nothing of it is used afterwards.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
 }

@@ -8,36 +8,37 @@ use rustix::process::Pid;
 
 use super::process::{Child, CloneArgs, exit_now};
 
-/// More than the child's frames, PATH_MAX and page-sized buffers among them.
-const STACK: usize = 128 << 10;
 /// Handlers are this program's, and must not run in the child (Linux 5.5).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// clone3(2) without a copy of the memory: the child runs `body` on a stack of its own, and
+/// clone3(2) without a copy of the memory: the child runs `body` on what is left of this stack, and
 /// the calling thread stands still until it has executed a program or ended (CLONE_VFORK).
 ///
 /// The child has this thread's thread-local variables too, errno among them; nobody else uses them meanwhile.
 /// `body` must not allocate, must not close what an `OwnedFd` of the caller's stands for in
-/// any other way than by closing its own copy (the fd table is its own), and what it leaves
+/// any other way than by closing its own copy (the fd table is its own, unless `share_files`), and what it leaves
 /// in memory is what the caller finds. ENOSYS on other machines than x86_64 and aarch64.
-pub fn clone3_vfork<F: FnMut() -> i32>(cgroup: Option<BorrowedFd<'_>>, mut body: F) -> Result<Child, Errno> {
+pub fn clone3_vfork<F: FnMut() -> i32>(
+    cgroup: Option<BorrowedFd<'_>>,
+    share_files: bool,
+    mut body: F,
+) -> Result<Child, Errno> {
     let mut pidfd: i32 = -1;
-    let mut stack: Vec<u8> = Vec::with_capacity(STACK);
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let files = if share_files { libc::CLONE_FILES } else { 0 };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | files;
     let mut args = CloneArgs {
         flags: flags as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
-        stack: (stack.as_mut_ptr() as u64).next_multiple_of(16),
-        stack_size: STACK as u64 - 32,
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
         args.enter_cgroup(cgroup);
     }
     let entry: unsafe extern "C" fn(*mut c_void) -> ! = enter::<F>;
-    // SAFETY: the stack is aligned, the child's alone, and outlives it, since CLONE_VFORK keeps this thread
-    // from going on; `body` is a valid F that nobody else uses meanwhile; `enter::<F>` never returns.
+    // SAFETY: without a stack of its own the child begins where ours is, aligned, and never returns to what is
+    // above; CLONE_VFORK keeps this thread from using what is below. `body` is a valid F that nobody else
+    // uses meanwhile; `enter::<F>` never returns.
     let result = unsafe { clone3_on_stack(&raw mut args, entry, (&raw mut body).cast()) };
     if result < 0 {
         return Err(Errno::from_raw_os_error(-result as i32));
@@ -57,11 +58,11 @@ unsafe extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
     exit_now(body())
 }
 
-/// The call itself. The child goes on with another stack pointer, so it may not return
-/// through any frame: it calls `entry(data)` right away. Other machines than these copy the memory.
+/// The call itself. The child goes on with another stack pointer, or on a stack that is not its own, so it may not
+/// return through any frame: it calls `entry(data)` right away. Other machines than these copy the memory.
 ///
 /// # Safety
-/// `args` is valid and names a stack aligned to 16 bytes; `entry` may be called with `data`.
+/// `args` is valid and names a stack aligned to 16 bytes, or has CLONE_VFORK and none; `entry` may be called with `data`.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_variables))]
 pub(super) unsafe fn clone3_on_stack(
     args: *mut CloneArgs,
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn the_child_works_in_our_memory_before_we_go_on() {
         let mut seen = 0;
-        let child = clone3_vfork(None, || {
+        let child = clone3_vfork(None, false, || {
             seen = 42;
             7
         });

@@ -253,6 +253,18 @@ fn map_lines(text: &str) -> serde_json::Value {
     entries.collect()
 }
 
+/// What belongs to a network namespace belongs to the root of the container's user namespace.
+fn owned_network(t: &mut Trial, before: &str) -> Outcome {
+    t.use_user_namespace()?;
+    let files = "/proc/net/dev /proc/sys/net/ipv4/ip_forward /sys/class/net/lo/mtu /sys/class/net/lo/queues";
+    t.sh(&format!("stat -c %u:%g {files}"));
+    t.write_config()?;
+    let id = t.id.clone();
+    let out = t.call_after(before, &["run", &id]).go()?.ok()?.stdout;
+    equal!(out, "0:0\n".repeat(4), "owners of {files}");
+    Ok(())
+}
+
 fn user(group: &mut Group) {
     group.citing("config-linux.md#user-namespace-mappings");
     group.add("a_user_namespace_has_the_configured_maps", |t| {
@@ -288,6 +300,9 @@ fn user(group: &mut Group) {
         equal!(fs::metadata(t.rootfs().join("out/made"))?.uid(), t.host_id(1000), "owner on the host");
         Ok(())
     });
+    group.add("its_root_owns_the_network_namespaces_files", |t| owned_network(t, "exec \"$@\""));
+    // Without a second processor the network namespace is made in another way.
+    group.add("with_one_cpu_its_root_owns_them_too", |t| owned_network(t, "exec taskset -c 0 \"$@\""));
     group.add("the_container_process_has_host_ids_outside", |t| {
         t.use_user_namespace()?;
         t.sleeper()?;
