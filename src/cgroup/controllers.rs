@@ -96,6 +96,10 @@ fn refused(write: &Write, dir: &Dir, errno: Errno) -> Error {
         )),
         Errno::NOENT => error.hint(format!("the {} controller is not in {}", write.controller, dir.join(LIST))),
         Errno::OPNOTSUPP => error.hint(format!("{} is a threaded cgroup", dir.path)),
+        Errno::PERM if write.controller == "cpuset" => error.hint(format!(
+            "{} is not delegated to this user, or has processes of others below, over which older kernels (6.1) want rights for this controller",
+            dir.path
+        )),
         Errno::ACCESS | Errno::PERM | Errno::ROFS => error.hint(format!("{} is not delegated to this user", dir.path)),
         _ => error,
     }
