@@ -68,6 +68,7 @@ fn host() -> Host {
         }),
         apparmor: OnceCell::from(true),
         selinux: OnceCell::from(true),
+        mountns: OnceCell::from(true),
     }
 }
 
