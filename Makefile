@@ -84,7 +84,6 @@ figures:
 bench:
 	@sh .ci/deps.sh build release test
 	@sh .ci/release.sh
-	@mkdir -p target/bench
 	@cargo run --quiet --locked -p xebec-bench -- --runtime xebec=target/dist/xebec --runtime crun --runtime runc \
 		--json target/bench/results.json --svg target/bench --markdown target/bench/results.md $(BENCH)
 

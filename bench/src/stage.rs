@@ -63,6 +63,11 @@ fn front(options: &Options, outer: Command) -> Result<ExitCode, String> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    // Not after minutes of measuring.
+    for path in options.json.iter().chain(&options.markdown) {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    }
     let results = match &options.read {
         Some(path) => Results::read(path)?,
         None => in_sandbox(options, outer)?,
