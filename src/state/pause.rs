@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 
-use super::{Container, ContainerId, Status};
+use super::{Container, ContainerId, Record, Status};
 
 /// Freezes a running container; returns when nothing in it runs any more.
 ///
@@ -20,13 +20,9 @@ pub fn pause(root: &Path, id: &ContainerId) -> Result<()> {
     let text = container.record_text()?;
     let record = container.finished(&text)?;
     match container.status(&record.cgroup)?.0 {
-        // Where the container has ended meanwhile, that is the better error.
-        Status::Running => record.cgroup.freeze().map_err(|error| match container.status(&record.cgroup) {
-            Ok((status @ (Status::Stopped | Status::Creating), _)) => {
-                wrong_state(&container, "container not running", status)
-            }
-            _ => error,
-        }),
+        Status::Running => {
+            record.cgroup.freeze().map_err(|error| or_ended(&container, &record, "container not running", error))
+        }
         // Engines know runc's words.
         status => Err(wrong_state(&container, "container not running", status)),
     }
@@ -41,8 +37,18 @@ pub fn resume(root: &Path, id: &ContainerId) -> Result<()> {
     let text = container.record_text()?;
     let record = container.finished(&text)?;
     match container.status(&record.cgroup)?.0 {
-        Status::Paused => record.cgroup.thaw(),
+        Status::Paused => {
+            record.cgroup.thaw().map_err(|error| or_ended(&container, &record, "container not paused", error))
+        }
         status => Err(wrong_state(&container, "container not paused", status)),
+    }
+}
+
+/// Where the container has ended meanwhile, that is the better error.
+fn or_ended(container: &Container, record: &Record<'_>, words: &str, error: Error) -> Error {
+    match container.status(&record.cgroup) {
+        Ok((status @ (Status::Stopped | Status::Creating), _)) => wrong_state(container, words, status),
+        _ => error,
     }
 }
 
