@@ -58,9 +58,9 @@ pub fn pin() -> Result<()> {
     if is_pinned()? {
         return open().map(drop);
     }
+    refuse_user_namespace()?;
     // What a killed one has left.
     unpin()?;
-    refuse_user_namespace()?;
     match mkdirat(CWD, DIRECTORY, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(failed("mkdir", DIRECTORY, errno)),
@@ -124,7 +124,7 @@ fn keep_namespace() -> Result<()> {
     let allowed = rustix::thread::sched_getaffinity(None)
         .map_err(|errno| Error::sys("mount namespace", "sched_getaffinity", errno))?;
     let cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    let mut result = Ok(());
+    let mut result = Err(Error::invalid("mount namespace", "no CPU to make it on"));
     for cpu in cpus {
         result = keep_namespace_of(cpu);
         if !matches!(&result, Err(error) if error.errno() == Some(Errno::INVAL)) {

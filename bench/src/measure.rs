@@ -55,6 +55,9 @@ pub fn measure(
     }
     let more = MoreMounts::mount(case.mounts, &kit.work)?;
     let pinned = if case.mountns { pin_mount_namespaces(contenders) } else { None };
+    if case.mountns && pinned.is_none() {
+        eprintln!("{}: nobody here can pin a mount namespace", case.name);
+    }
     prepare(case, &mut entries);
     let begun = Instant::now();
     for round in 0..limits.rounds + WARM_UP {
