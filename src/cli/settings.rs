@@ -61,6 +61,7 @@ pub fn options(global: &Global, args: &Create) -> Result<Options> {
         notify_socket: notify_socket(),
         cgroup_driver: driver(global),
         timings,
+        share_memory: true,
     })
 }
 

@@ -20,6 +20,7 @@ mod target;
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -108,6 +109,7 @@ fn exec_in(target: &Target, request: &Request, options: &Options) -> Result<Exec
     if let Some(score) = plan.oom_score_adj {
         settle::write_oom_score(std::process::id(), score)?;
     }
+    let plan = Arc::new(plan);
     let started = Start { target, plan: &plan, request, options, by_parent: namespaces.by_parent };
     let (pid, status) = started.go(place)?;
     Ok(Executed { pid, status, warnings })
@@ -127,7 +129,7 @@ fn prepare(target: &Target) -> Result<Prepared> {
 /// The parts of the second half of the story.
 struct Start<'s> {
     target: &'s Target,
-    plan: &'s Plan,
+    plan: &'s Arc<Plan>,
     request: &'s Request,
     options: &'s Options,
     /// `CLONE_NEW*` of what must be joined before clone3.
@@ -230,7 +232,7 @@ impl Start<'_> {
 
     /// Signals that come while we stand still wait until the program runs, and are forwarded then: to die of one
     /// would lose it, had the program just begun. SIGKILL ends us, and with us a child that is still on its way.
-    fn clone_borrowing(&self, place: &Join, scene: &mut Scene<'_>) -> std::result::Result<Child, Errno> {
+    fn clone_borrowing(&self, place: &Join, scene: &mut Scene) -> std::result::Result<Child, Errno> {
         let made = clone3_vfork(place.v2(), false, || run_child(scene));
         scene.disown();
         match made {
@@ -241,7 +243,7 @@ impl Start<'_> {
     }
 
     /// Where the container has no mount namespace, its root is but init's.
-    fn add_root(&self, scene: &mut Scene<'_>) -> Result<()> {
+    fn add_root(&self, scene: &mut Scene) -> Result<()> {
         if self.plan.steps.iter().any(|step| matches!(step, Step::Chroot)) {
             let root = self.target.root()?;
             scene.keep.push(process::number(root.as_fd()));

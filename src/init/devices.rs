@@ -22,7 +22,7 @@ use super::{Null, Scene, wire};
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// Makes one device node, or accepts the one that is there when it is the same device.
-pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
+pub fn make_node(scene: &mut Scene, step: &DeviceStep) -> Outcome {
     let root = scene.root()?;
     if step.bind {
         return bind_node(scene, step);
@@ -59,7 +59,7 @@ pub fn make_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
 }
 
 /// Binds the host's node of the same path, where mknod(2) is refused.
-fn bind_node(scene: &mut Scene<'_>, step: &DeviceStep) -> Outcome {
+fn bind_node(scene: &mut Scene, step: &DeviceStep) -> Outcome {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, &*step.path, flags).during(Call::OpenTree)?;
     verify_device(tree.as_fd(), FileType::from_raw_mode(step.mode), step.major, step.minor)?;
@@ -92,7 +92,7 @@ fn verify_device(fd: BorrowedFd<'_>, kind: FileType, major: u32, minor: u32) -> 
 }
 
 /// Makes a link; what is there already stays, or goes first with `replace`.
-pub fn make_link(scene: &mut Scene<'_>, path: &CStr, target: &CStr, replace: bool) -> Outcome {
+pub fn make_link(scene: &mut Scene, path: &CStr, target: &CStr, replace: bool) -> Outcome {
     let root = scene.root()?;
     let mut buffer = inroot::name_buffer();
     let (parent, name) = scene.parent.open(root, path, &mut buffer)?;
@@ -107,7 +107,7 @@ pub fn make_link(scene: &mut Scene<'_>, path: &CStr, target: &CStr, replace: boo
 }
 
 /// A terminal of the container's own devpts as stdio and /dev/console; its master side goes to whoever asked.
-pub fn open_console(scene: &mut Scene<'_>, bind: bool, size: Option<(u16, u16)>) -> Outcome {
+pub fn open_console(scene: &mut Scene, bind: bool, size: Option<(u16, u16)>) -> Outcome {
     let root = scene.root()?;
     // In a devpts the kernel alone makes names: its `ptmx` is the multiplexer.
     let devpts = inroot::open_nofollow(root, c"/dev/pts", OFlags::DIRECTORY).during(Call::Openat2)?;
@@ -155,7 +155,7 @@ fn bind_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Outcome {
 }
 
 /// Hands the master side to the console socket, or to the parent of a foreground `run`.
-fn send_master(scene: &Scene<'_>, master: BorrowedFd<'_>) -> Outcome {
+fn send_master(scene: &Scene, master: BorrowedFd<'_>) -> Outcome {
     match scene.console_socket {
         Some(socket) => wire::send_fd(process::borrow(socket), b"/dev/ptmx", master),
         None => wire::send_fd(scene.channel, &wire::Record::note(wire::Kind::Console).to_bytes(), master),
@@ -173,7 +173,7 @@ pub fn make_readonly(root: BorrowedFd<'_>, path: &CStr) -> Outcome {
 }
 
 /// Covers a file with the host's /dev/null, a directory with an empty read-only one.
-pub fn mask(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
+pub fn mask(scene: &mut Scene, path: &CStr) -> Outcome {
     let root = scene.root()?;
     let Some(target) = open_existing(root, path)? else { return Ok(()) };
     if !inroot::is_dir(&inroot::stat(target.as_fd())?) {
@@ -191,7 +191,7 @@ pub fn mask(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
 }
 
 /// A mount that is attached can be cloned on every kernel, a detached one from 6.15 on.
-fn mask_file(scene: &mut Scene<'_>, target: BorrowedFd<'_>) -> Outcome {
+fn mask_file(scene: &mut Scene, target: BorrowedFd<'_>) -> Outcome {
     let null = match std::mem::replace(&mut scene.null, Null::OnHost) {
         Null::OnHost => host_null()?,
         Null::Detached(null) => {

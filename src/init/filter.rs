@@ -29,7 +29,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000 };
 
 /// Loads the filter, and sees its listener off.
-pub fn load(scene: &Scene<'_>) -> Outcome {
+pub fn load(scene: &Scene) -> Outcome {
     let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
     let load = || xebec_seccomp::load(filter).map_err(|errno| Errno::from_raw_os_error(errno.0)).during(Call::Seccomp);
     if !filter.uses_notify {
@@ -49,7 +49,7 @@ pub fn load(scene: &Scene<'_>) -> Outcome {
 }
 
 /// `start` connects when it is told to, and whoever else starts us holds the channel.
-fn await_taker(scene: &Scene<'_>) -> Outcome<Option<OwnedFd>> {
+fn await_taker(scene: &Scene) -> Outcome<Option<OwnedFd>> {
     let Some(gate) = &scene.gate else { return Ok(None) };
     let Some(socket) = gate.listener else { return Err(Errno::NOENT).during(Call::Accept) };
     rustix::io::write(gate.report, &Record::note(Kind::Listener).to_bytes()).during(Call::Write)?;

@@ -46,7 +46,7 @@ pub fn become_user(credentials: &Credentials) -> Outcome {
 }
 
 /// Changes to process.cwd; without the right to, it is tried again as the user.
-pub fn change_directory(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
+pub fn change_directory(scene: &mut Scene, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
         Err(Errno::ACCESS | Errno::PERM) => {
             scene.cwd_as_user = true;
@@ -107,7 +107,7 @@ pub fn write_proc(proc: BorrowedFd<'_>, path: &CStr, value: &[u8], own: bool) ->
 }
 
 /// Finds the home directory of `uid` in the container's passwd, for $HOME; `/` where there is none.
-pub fn set_home(scene: &mut Scene<'_>, uid: u32) {
+pub fn set_home(scene: &mut Scene, uid: u32) {
     let mut home = [0u8; 256];
     home[..6].copy_from_slice(b"HOME=/");
     let mut len = 6;
@@ -169,7 +169,7 @@ fn home_in_line(line: &[u8], uid: u32, out: &mut [u8]) -> Option<usize> {
 }
 
 /// Looks for args[0] as execvp(3) does, with the user's rights.
-pub fn find_program(scene: &mut Scene<'_>, trouble: &mut Trouble) -> Outcome {
+pub fn find_program(scene: &mut Scene, trouble: &mut Trouble) -> Outcome {
     let candidates = &scene.plan.exec.candidates;
     let mut denied = None;
     for (index, path) in candidates.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The child's story: from clone3 to execve, one step of the plan after the other.
 //!
-//! Runs on a copy of the parent's memory. It neither allocates nor prints nor
+//! Runs in the parent's memory beside it, or on a copy. It neither allocates nor sets errno nor prints nor
 //! panics; a failure travels to the parent as a [`wire::Record`], and the
 //! parent, which holds the same plan, finds the words.
 
@@ -14,6 +14,7 @@ mod mounts;
 pub mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
@@ -34,14 +35,14 @@ const NEW_TIME: u64 = 0x80;
 
 /// The child's tools, made by the parent, and what the child acquires on its way.
 #[derive(Debug)]
-pub struct Scene<'p> {
-    pub plan: &'p Plan,
+pub struct Scene {
+    pub plan: Arc<Plan>,
     /// To the parent, until `start`.
-    pub channel: BorrowedFd<'p>,
+    pub channel: BorrowedFd<'static>,
     /// What `start` writes to, and what it reads from; `None` in `run`, where the channel serves.
-    pub gate: Option<Gate<'p>>,
+    pub gate: Option<Gate>,
     /// A handle of the runtime's /proc.
-    pub proc: BorrowedFd<'p>,
+    pub proc: BorrowedFd<'static>,
     /// The namespaces to join, in the order of `plan.namespaces.joins`.
     pub joins: Vec<u32>,
     /// Trees that the parent made, in the order of their slots.
@@ -77,7 +78,7 @@ pub struct Scene<'p> {
     /// The caller's.
     pub umask: Mode,
     /// Where the begin of each step is noted for `--timings`.
-    pub stamps: Option<&'p Stamps>,
+    pub stamps: Option<Arc<Stamps>>,
 }
 
 /// The host's /dev/null, which masks files.
@@ -93,14 +94,14 @@ pub enum Null {
 
 /// The two fifos between the child and `start`, and the socket for a seccomp listener.
 #[derive(Debug)]
-pub struct Gate<'p> {
-    pub start: BorrowedFd<'p>,
-    pub report: BorrowedFd<'p>,
+pub struct Gate {
+    pub start: BorrowedFd<'static>,
+    pub report: BorrowedFd<'static>,
     /// Bound, and listened on by the child.
-    pub listener: Option<BorrowedFd<'p>>,
+    pub listener: Option<BorrowedFd<'static>>,
 }
 
-impl Scene<'_> {
+impl Scene {
     /// Forgets the fds that a child with this very memory has opened or closed: their numbers
     /// mean nothing here.
     pub fn disown(&mut self) {
@@ -143,14 +144,14 @@ impl Trouble {
 }
 
 /// The whole life of the child before the program; returns only to exit with this status.
-pub fn run(scene: &mut Scene<'_>) -> i32 {
+pub fn run(scene: &mut Scene) -> i32 {
     if let Err(fail) = prepare(scene) {
         return report(scene, &Record::failed(wire::BEFORE_STEPS, 0, fail, &[]), false);
     }
-    let plan = scene.plan;
+    let plan = Arc::clone(&scene.plan);
     let mut started = false;
     for (number, step) in plan.steps.iter().enumerate() {
-        if let Some(stamps) = scene.stamps {
+        if let Some(stamps) = &scene.stamps {
             stamps.set(number);
         }
         let mut trouble = Trouble::new();
@@ -164,7 +165,7 @@ pub fn run(scene: &mut Scene<'_>) -> i32 {
 }
 
 /// Dies with the parent until the container is on record; keeps only the fds it needs.
-fn prepare(scene: &mut Scene<'_>) -> Outcome {
+fn prepare(scene: &mut Scene) -> Outcome {
     set_parent_process_death_signal(Some(Signal::KILL)).during(Call::Prctl)?;
     process::close_all_but(&mut scene.keep).during(Call::CloseRange)?;
     process::reset_signals().during(Call::Sigaction)?;
@@ -174,7 +175,7 @@ fn prepare(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// Sends an error to whoever waits for us: `create` or `run` on the channel, `start` on the fifo.
-fn report(scene: &Scene<'_>, record: &Record, started: bool) -> i32 {
+fn report(scene: &Scene, record: &Record, started: bool) -> i32 {
     let sent = match &scene.gate {
         Some(gate) if started => rustix::io::write(gate.report, &record.to_bytes()).map(drop),
         _ => wire::send(scene.channel, record),
@@ -184,7 +185,7 @@ fn report(scene: &Scene<'_>, record: &Record, started: bool) -> i32 {
 }
 
 /// Does one step. The order and the arguments are the plan's.
-fn perform(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+fn perform(scene: &mut Scene, step: &Step, trouble: &mut Trouble) -> Outcome {
     match step {
         Step::OomScoreAdj(value) => identity::write_proc(scene.proc, c"self/oom_score_adj", value.to_bytes(), true),
         Step::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Prctl),
@@ -259,7 +260,7 @@ fn is_file_system_step(step: &Step) -> bool {
     )
 }
 
-fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+fn perform_file_system(scene: &mut Scene, step: &Step, trouble: &mut Trouble) -> Outcome {
     let readonly = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     match step {
         Step::HostPropagation { flags, .. } | Step::RootPropagation { flags, .. } => mounts::set_propagation(*flags),
@@ -287,7 +288,7 @@ fn perform_file_system(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble
     }
 }
 
-fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) -> Outcome {
+fn perform_process(scene: &mut Scene, step: &Step, trouble: &mut Trouble) -> Outcome {
     match step {
         Step::Scheduler(attr) => settings::sched_setattr(attr).during(Call::SchedSetattr),
         Step::Affinity(mask) => settings::sched_setaffinity(mask).during(Call::SchedSetaffinity),
@@ -320,7 +321,7 @@ fn perform_process(scene: &mut Scene<'_>, step: &Step, trouble: &mut Trouble) ->
     }
 }
 
-fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
+fn enter_namespace(scene: &mut Scene, step: &Step) -> Outcome {
     match step {
         Step::UserNamespaceRoot => {
             wire::expect_byte(scene.channel, wire::MAPPED).during(Call::ParentGone)?;
@@ -349,14 +350,14 @@ fn enter_namespace(scene: &mut Scene<'_>, step: &Step) -> Outcome {
 
 /// unshare(2) makes a time namespace for later children only. Newer kernels enter it at execve(2) too (6.2 does,
 /// 5.19 does not); on older ones the program would silently run outside. setns(2) enters it on all that have it (5.6).
-fn enter_time_namespace(scene: &Scene<'_>) -> Outcome {
+fn enter_time_namespace(scene: &Scene) -> Outcome {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let made = openat(scene.proc, c"self/ns/time_for_children", flags, Mode::empty()).during(Call::Openat)?;
     settings::setns(made.as_fd(), NEW_TIME).during(Call::Setns)
 }
 
 /// All namespaces in one call; setns(2) checks our rights in the user namespace first.
-fn join_container(scene: &Scene<'_>, namespaces: u64, become_root: bool) -> Outcome {
+fn join_container(scene: &Scene, namespaces: u64, become_root: bool) -> Outcome {
     let Some(&pidfd) = scene.joins.first() else { return Err(Errno::BADF).during(Call::Setns) };
     if namespaces != 0 {
         settings::setns(process::borrow(pidfd), namespaces).during(Call::Setns)?;
@@ -365,7 +366,7 @@ fn join_container(scene: &Scene<'_>, namespaces: u64, become_root: bool) -> Outc
 }
 
 /// The network namespace that the parent has made beside us. Where it could not it is clone3's, or made now.
-fn enter_network(scene: &Scene<'_>) -> Outcome {
+fn enter_network(scene: &Scene) -> Outcome {
     let namespace = match (scene.network_comes, &scene.plan.namespaces.maps) {
         (true, _) => wire::expect_fd(scene.channel, wire::NETWORK).during(Call::ParentGone)?,
         (false, Some(_)) => return network::make_namespace().map(drop),
@@ -374,7 +375,7 @@ fn enter_network(scene: &Scene<'_>) -> Outcome {
     settings::setns(namespace.as_fd(), libc::CLONE_NEWNET as u64).during(Call::Setns)
 }
 
-fn await_hooks(scene: &Scene<'_>) -> Outcome {
+fn await_hooks(scene: &Scene) -> Outcome {
     wire::send(scene.channel, &Record::note(Kind::Hooks)).during(Call::ParentGone)?;
     wire::expect_byte(scene.channel, wire::HOOKED).during(Call::ParentGone)
 }
@@ -393,7 +394,7 @@ fn run_hook(hook: Option<&Prepared>, trouble: &mut Trouble) -> Outcome {
 }
 
 /// Everything but the program is in place: outlive the parent, say so, wait for `start`.
-fn become_ready(scene: &mut Scene<'_>) -> Outcome {
+fn become_ready(scene: &mut Scene) -> Outcome {
     wire::expect_byte(scene.channel, wire::GO).during(Call::ParentGone)?;
     set_parent_process_death_signal(None).during(Call::Prctl)?;
     wire::send(scene.channel, &Record::note(Kind::Ready)).during(Call::ParentGone)?;
@@ -412,7 +413,7 @@ fn become_ready(scene: &mut Scene<'_>) -> Outcome {
 
 /// Closes what leads out of the container; what is left are the channel, the fifos, and where startContainer
 /// hooks write to.
-fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
+fn drop_handles(scene: &mut Scene) -> Outcome {
     let numbers = [process::number(scene.proc)];
     let done = if scene.start_container.is_empty() { &*scene.hook_output } else { &[] };
     let apart = scene.mountns.iter().chain(&scene.console_socket);
@@ -429,7 +430,7 @@ fn drop_handles(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// Leaves nothing of ours open for the program.
-fn close_files(scene: &Scene<'_>) -> Outcome {
+fn close_files(scene: &Scene) -> Outcome {
     process::cloexec_from(3 + scene.preserve_fds).during(Call::CloseRange)?;
     for fd in 3..3 + scene.preserve_fds {
         process::keep_over_exec(fd).during(Call::CloseRange)?;
@@ -443,7 +444,7 @@ fn close_files(scene: &Scene<'_>) -> Outcome {
 }
 
 /// execve(2); returns only its failure.
-fn execute(scene: &mut Scene<'_>, trouble: &mut Trouble) -> Outcome {
+fn execute(scene: &mut Scene, trouble: &mut Trouble) -> Outcome {
     trouble.index = scene.program as u16;
     let Some(path) = scene.plan.exec.candidates.get(scene.program) else {
         return Err(Errno::NOENT).during(Call::Execve);

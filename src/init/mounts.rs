@@ -44,7 +44,7 @@ pub fn set_propagation(flags: u64) -> Outcome {
 }
 
 /// Puts a clone of the root file system over itself, so that it is a mount that can become the root.
-pub fn mount_root(scene: &mut Scene<'_>, path: &CStr, isolate_parent: bool) -> Outcome {
+pub fn mount_root(scene: &mut Scene, path: &CStr, isolate_parent: bool) -> Outcome {
     let dir =
         openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     if isolate_parent {
@@ -57,7 +57,7 @@ pub fn mount_root(scene: &mut Scene<'_>, path: &CStr, isolate_parent: bool) -> O
 }
 
 /// Clones the root file system, and /dev/null for masks, while the host's mounts are in sight.
-pub fn clone_root(scene: &mut Scene<'_>, path: &CStr, flags: u64, null: bool) -> Outcome {
+pub fn clone_root(scene: &mut Scene, path: &CStr, flags: u64, null: bool) -> Outcome {
     let dir =
         openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     let tree = clone_of(dir.as_fd(), true)?;
@@ -77,7 +77,7 @@ pub fn host_null() -> Outcome<OwnedFd> {
 
 /// Our own copy of the small mount namespace, with the root file system over its empty root, which is where
 /// [`pivot`] looks for the old root. Nothing of ours may reach the one that all share.
-pub fn enter_small_namespace(scene: &mut Scene<'_>) -> Outcome {
+pub fn enter_small_namespace(scene: &mut Scene) -> Outcome {
     let Some(namespace) = scene.mountns else { return Err(Errno::BADF).during(Call::Setns) };
     let mount_namespace = libc::CLONE_NEWNS as u64;
     settings::setns(process::borrow(namespace), mount_namespace).during(Call::Setns)?;
@@ -87,7 +87,7 @@ pub fn enter_small_namespace(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// Opens the root file system's directory, where no mount may be made.
-pub fn open_root(scene: &mut Scene<'_>, path: &CStr) -> Outcome {
+pub fn open_root(scene: &mut Scene, path: &CStr) -> Outcome {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     scene.root = Some(openat(CWD, path, flags, Mode::empty()).during(Call::Openat)?);
     Ok(())
@@ -111,7 +111,7 @@ fn make_parent_private(dir: BorrowedFd<'_>) -> Outcome {
 }
 
 /// Does one entry of `mounts`.
-pub fn perform(scene: &mut Scene<'_>, step: &MountStep, trouble: &mut Trouble) -> Outcome {
+pub fn perform(scene: &mut Scene, step: &MountStep, trouble: &mut Trouble) -> Outcome {
     let root = scene.root()?;
     let (tree, target) = match &step.what {
         MountWhat::Bind { source, recursive } => place(root, step, clone_at(CWD, source, *recursive)?)?,
@@ -275,7 +275,7 @@ fn cgroup_v1(
 }
 
 /// pivot_root(2) into the root file system; the old root and all its mounts go away.
-pub fn pivot(scene: &mut Scene<'_>) -> Outcome {
+pub fn pivot(scene: &mut Scene) -> Outcome {
     let old =
         openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(Call::Openat)?;
     rustix::process::fchdir(scene.root()?).during(Call::Fchdir)?;
@@ -289,7 +289,7 @@ pub fn pivot(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// Moves the root file system over the root and changes into it, where pivot_root(2) cannot work (initramfs).
-pub fn move_root(scene: &mut Scene<'_>) -> Outcome {
+pub fn move_root(scene: &mut Scene) -> Outcome {
     let root = scene.root()?;
     rustix::process::fchdir(root).during(Call::Fchdir)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -299,7 +299,7 @@ pub fn move_root(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// chroot(2) alone: a container that shares the runtime's mount namespace.
-pub fn change_root(scene: &mut Scene<'_>) -> Outcome {
+pub fn change_root(scene: &mut Scene) -> Outcome {
     rustix::process::fchdir(scene.root()?).during(Call::Fchdir)?;
     rustix::process::chroot(c".").during(Call::Chroot)?;
     rustix::process::chdir(c"/").during(Call::ChdirCwd)

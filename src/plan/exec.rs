@@ -83,6 +83,8 @@ pub fn plan_exec(
         namespaces: Namespaces::default(),
         cgroup: no_cgroup(entry.id)?,
         steps,
+        // `exec` itself knows when its child may.
+        own_memory: true,
         map_writers: Default::default(),
         oom_score_adj: score.filter(|_| entry.joined_user_by_parent),
         net_devices: Vec::new(),

@@ -61,6 +61,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The child's acts, in order.
     pub steps: Vec<Step>,
+    /// The container's first process may not work in the runtime's memory.
+    pub own_memory: bool,
     /// Who writes init's uid_map, and who its gid_map.
     pub map_writers: (MapWriter, MapWriter),
     /// What the parent writes to init's oom_score_adj, where init itself cannot.
@@ -128,6 +130,8 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
     let map_writers = namespaces.map_writers(host)?;
+    let listener = seccomp::plan_listener(config, seccomp.as_ref())?;
+    let own_memory = listener.is_some() || namespaces::need_own_memory(config, &namespaces);
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
     Ok(Plan {
@@ -135,13 +139,14 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         namespaces,
         cgroup,
         steps,
+        own_memory,
         map_writers,
         oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
         exec,
-        listener: seccomp::plan_listener(config, seccomp.as_ref())?,
+        listener,
         seccomp,
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),

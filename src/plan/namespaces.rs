@@ -14,6 +14,9 @@ use super::{Request, cstring, mounts};
 /// The order in which namespaces are joined: a user namespace first, its rights are needed for the others.
 const ORDER: &[&str] = &["user", "pid", "mount", "network", "ipc", "uts", "cgroup", "time"];
 
+/// What the child is charged for until it executes is a small part of this, in bytes.
+const SMALL_MEMORY: i64 = 16 << 20;
+
 /// The container's namespaces: new ones, joined ones; all others are the runtime's.
 #[derive(Debug, Default)]
 pub struct Namespaces {
@@ -344,9 +347,54 @@ pub fn change_root(
     Ok(())
 }
 
+/// Must the child have a copy of the runtime's memory, though it could borrow it (docs/decisions/shared-memory.md)?
+///
+/// In a user or PID namespace that is not all its own there are others, who may trace it; a time namespace takes a
+/// memory of its own (setns(2)); and where the kernel ends it for want of memory, it ends whoever shares it.
+pub fn need_own_memory(config: &Config<'_>, namespaces: &Namespaces) -> bool {
+    let resources = config.linux.resources.as_ref();
+    let limit = resources.and_then(|resources| resources.memory).and_then(|memory| memory.limit);
+    let unified = resources.into_iter().flat_map(|resources| &resources.unified);
+    namespaces.has("user")
+        || namespaces.has("time")
+        || namespaces.joins.iter().any(|join| join.kind == "pid")
+        || limit.is_some_and(|bytes| (0..SMALL_MEMORY).contains(&bytes))
+        || unified.into_iter().any(|(file, _)| file.starts_with("memory."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_not_alone_or_may_be_killed_for_memory_has_one_of_its_own() {
+        let needs = |linux: &str| {
+            let json = format!(r#"{{"ociVersion":"1.3.0","linux":{linux}}}"#);
+            let config: Config<'_> = serde_json::from_str(&json).expect("a config");
+            need_own_memory(&config, &plan_namespaces(&config).expect("namespaces"))
+        };
+        for (linux, expected) in [
+            ("{}", false),
+            (r#"{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"network"},{"type":"cgroup"}]}"#, false),
+            (r#"{"namespaces":[{"type":"network","path":"/run/netns/n"},{"type":"mount"}]}"#, false),
+            (r#"{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}"#, true),
+            (r#"{"namespaces":[{"type":"time"}]}"#, true),
+            (r#"{"namespaces":[{"type":"time","path":"/proc/1/ns/time"}]}"#, true),
+            (
+                r#"{"namespaces":[{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":0,"size":1}],
+                "gidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#,
+                true,
+            ),
+            (r#"{"namespaces":[{"type":"user","path":"/proc/1/ns/user"}]}"#, true),
+            (r#"{"resources":{"memory":{"limit":16777215}}}"#, true),
+            (r#"{"resources":{"memory":{"limit":16777216}}}"#, false),
+            (r#"{"resources":{"memory":{"limit":-1}}}"#, false),
+            (r#"{"resources":{"unified":{"memory.max":"1G"}}}"#, true),
+            (r#"{"resources":{"unified":{"pids.max":"9"}}}"#, false),
+        ] {
+            assert_eq!(needs(linux), expected, "{linux}");
+        }
+    }
 
     fn can_leave(json: &str, request: &Request) -> bool {
         let config: Config<'_> = serde_json::from_str(json).expect("a config");

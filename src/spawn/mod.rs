@@ -53,6 +53,7 @@ use crate::host::Host;
 use crate::init::wire::{self, Kind, Record as ChildRecord};
 use crate::init::{Gate, Null, Scene, inroot};
 use crate::mountns;
+use crate::plan::step::Step;
 use crate::plan::{self, Plan, Request};
 use crate::state::{Container, ContainerId, Init, Record, Status, state_json};
 use crate::sys::process::{self, Child, StringVector};
@@ -91,6 +92,10 @@ pub struct Options {
     pub cgroup_driver: cgroup::Driver,
     /// Records where the time goes.
     pub timings: Option<Arc<Timings>>,
+    /// The container's first process may work in this memory until it executes, which saves a copy. What it uses
+    /// is not given back, this process can be traced by nobody but root from then on (`PR_SET_DUMPABLE`), and takes
+    /// the container's `oomScoreAdj`: it is for a process that makes one container and ends.
+    pub share_memory: bool,
 }
 
 impl Options {
@@ -129,7 +134,7 @@ struct Made {
     channel: OwnedFd,
     /// The terminal's master side, in a foreground `run`.
     console: Option<OwnedFd>,
-    plan: Plan,
+    plan: Arc<Plan>,
     outside: Outside,
 }
 
@@ -154,7 +159,7 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
 pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
     let made = make(bundle, id, options, Opener::Fifo, true)?;
     let pid = made.child.pid.as_raw_nonzero().get();
-    Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings })
+    Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings.clone() })
 }
 
 /// The whole way from the bundle to a child that is ready; undone when it fails.
@@ -170,6 +175,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
     let mut plan = plan(&config, bundle, id, options)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
+    let plan = Arc::new(plan);
     let early = network::begin(&plan)?;
     options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
@@ -290,7 +296,7 @@ fn remember(container: &Container, record: &Record<'_>, bundle: &Bundle) -> Resu
 pub(crate) struct Parts<'p> {
     pub container: &'p Container,
     pub record: &'p Record<'p>,
-    pub plan: &'p Plan,
+    pub plan: &'p Arc<Plan>,
     pub tools: &'p Tools,
     pub options: &'p Options,
     pub opener: Opener,
@@ -323,7 +329,8 @@ fn build(
         wire::send_byte(ours.as_fd(), wire::MAPPED)
             .map_err(|errno| Error::sys("create", "send to the child", errno))?;
     }
-    let made = &*child.insert(settle::clone_child(plan, &tools.joins, user.as_ref().map(AsFd::as_fd), &cgroup, scene)?);
+    let birth = settle::Birth { user: user.as_ref().map(AsFd::as_fd), shares_memory: shares_memory(parts) };
+    let made = &*child.insert(settle::clone_child(plan, &tools.joins, birth, &cgroup, scene)?);
     parts.options.mark("record the process");
     drop((theirs, gate));
     if user.is_none() {
@@ -348,6 +355,18 @@ fn build(
     settle::announce(parts.options, made, tools.pidfd_socket.as_ref())?;
     container.note_created()?;
     Ok((ours, console))
+}
+
+/// Does the child work in our memory until it executes (docs/decisions/shared-memory.md)?
+///
+/// Its OOM score would be ours, too: for `create` that is over in a moment.
+fn shares_memory(parts: &Parts<'_>) -> bool {
+    let has_score = || parts.plan.steps.iter().any(|step| matches!(step, Step::OomScoreAdj(_)));
+    parts.options.share_memory
+        && !parts.plan.own_memory
+        && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
+        && rustix::process::geteuid().is_root()
+        && (parts.opener == Opener::Fifo || !has_score())
 }
 
 /// Does the parent's part while the child builds, until it is ready; the terminal, if it sent one.
@@ -388,6 +407,12 @@ pub(crate) struct GateFiles {
     listener: Option<OwnedFd>,
 }
 
+impl GateFiles {
+    fn all(&self) -> impl Iterator<Item = &OwnedFd> {
+        [&self.start, &self.report].into_iter().chain(&self.listener)
+    }
+}
+
 /// The files of [`Gate`]; both ends of the fifos are open so that no open ever blocks.
 fn make_gate(container: &Container, plan: &Plan) -> Result<GateFiles> {
     let make = |name: &str| {
@@ -402,7 +427,7 @@ fn make_gate(container: &Container, plan: &Plan) -> Result<GateFiles> {
 }
 
 /// Everything the child needs, made while allocation is still allowed.
-pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option<&'p GateFiles>) -> Result<Scene<'p>> {
+pub(crate) fn scene(parts: &Parts<'_>, channel: BorrowedFd<'_>, gate: Option<&GateFiles>) -> Result<Scene> {
     let Parts { record, plan, tools, options, .. } = *parts;
     let number = |fd: &OwnedFd| process::number(fd.as_fd());
     let mut keep: Vec<u32> = (3..3 + options.preserve_fds).collect();
@@ -412,23 +437,24 @@ pub(crate) fn scene<'p>(parts: &Parts<'p>, channel: BorrowedFd<'p>, gate: Option
     keep.extend(tools.mountns.iter().chain(&tools.console_socket).map(number));
     let hook_output: Vec<u32> = tools.hook_output.all().map(number).collect();
     keep.extend(&hook_output);
-    let gate_files = |gate: &'p GateFiles| [Some(&gate.start), Some(&gate.report), gate.listener.as_ref()];
-    keep.extend(gate.into_iter().flat_map(gate_files).flatten().map(number));
+    keep.extend(gate.into_iter().flat_map(GateFiles::all).map(number));
     let prepare =
         |hooks: &[plan::HookStep], status| hooks::prepare(hooks, &state_json(record, status, None), &tools.hook_output);
     let mut env = plan.exec.env.clone();
     settle::add_socket_activation(&mut env, options)?;
-    let late = plan.steps.iter().filter(|step| matches!(step, plan::step::Step::LateReadonly { .. })).count();
+    let late = plan.steps.iter().filter(|step| matches!(step, Step::LateReadonly { .. })).count();
+    // All of these are among `keep`.
+    let kept = |fd: BorrowedFd<'_>| process::borrow(process::number(fd));
     let gate = gate.map(|gate| Gate {
-        start: gate.start.as_fd(),
-        report: gate.report.as_fd(),
-        listener: gate.listener.as_ref().map(AsFd::as_fd),
+        start: kept(gate.start.as_fd()),
+        report: kept(gate.report.as_fd()),
+        listener: gate.listener.as_ref().map(|listener| kept(listener.as_fd())),
     });
     Ok(Scene {
-        plan,
-        channel,
+        plan: Arc::clone(plan),
+        channel: kept(channel),
         gate,
-        proc: tools.proc.as_fd(),
+        proc: kept(tools.proc.as_fd()),
         joins: tools.joins.iter().map(number).collect(),
         trees: tools.trees.iter().map(number).collect(),
         mountns: tools.mountns.as_ref().map(number),

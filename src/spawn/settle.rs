@@ -25,8 +25,9 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::step::Step;
 use crate::plan::{Join, Plan};
 use crate::sys::process::{self, Child};
+use crate::sys::shared::clone3_sharing;
 use crate::sys::vfork::clone3_vfork;
-use crate::sys::{Call, During, Outcome, settings};
+use crate::sys::{Call, During, Fail, Outcome, settings};
 
 use super::{Options, maps, refusal, tell};
 
@@ -116,23 +117,37 @@ pub fn add_socket_activation(env: &mut Vec<CString>, options: &Options) -> Resul
     Ok(())
 }
 
-/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment. `made`: the new user
-/// namespace, where it is there already.
+/// How the child is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Birth<'b> {
+    /// The new user namespace, where it is there already.
+    pub user: Option<BorrowedFd<'b>>,
+    /// The child works in our memory, and not in a copy of it.
+    pub shares_memory: bool,
+}
+
+/// clone3 into the cgroup; namespaces that the parent joins are its own for just that moment.
 pub fn clone_child(
     plan: &Plan,
     joins: &[OwnedFd],
-    made: Option<BorrowedFd<'_>>,
+    birth: Birth<'_>,
     cgroup: &Cgroup<'_>,
-    scene: Scene<'_>,
+    scene: Scene,
 ) -> Result<Child> {
+    if birth.shares_memory {
+        // For good: whoever traced the child would have us (docs/decisions/shared-memory.md).
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| Error::sys("linux.namespaces", "prctl(PR_SET_DUMPABLE)", errno))?;
+    }
     let joins = || plan.namespaces.joins.iter().zip(joins);
     let find = |kind: &str| joins().find(|(join, _)| join.kind == kind);
-    let apart = if scene.network_comes { libc::CLONE_NEWNET } else { 0 } | made.map_or(0, |_| libc::CLONE_NEWUSER);
+    let apart =
+        if scene.network_comes { libc::CLONE_NEWNET } else { 0 } | birth.user.map_or(0, |_| libc::CLONE_NEWUSER);
     let flags = plan.namespaces.clone_flags() & !(apart as u64);
     let user = find("user");
     let clone = || match user {
         Some((join, fd)) => clone_inside(join, fd.as_fd(), find("pid").map(|(_, fd)| fd.as_fd()), flags, scene),
-        None => clone_into(cgroup, made, flags, scene)?.map_err(|fail| {
+        None => clone_into(cgroup, birth, flags, scene)?.map_err(|fail| {
             let kinds = plan.namespaces.new_kinds();
             let call = match fail.call {
                 Call::Clone3 => format!("clone3(new {}, into the cgroup)", kinds.join(" ")),
@@ -157,25 +172,36 @@ pub fn clone_child(
 }
 
 /// clone3 into the cgroup, once more where that has to be threaded first.
-fn clone_into(
-    cgroup: &Cgroup<'_>,
-    user: Option<BorrowedFd<'_>>,
-    flags: u64,
-    mut scene: Scene<'_>,
-) -> Result<Outcome<Child>> {
-    let mut clone = || match user {
-        Some(user) => clone_by_another(cgroup, user, flags, &mut scene),
-        None => process::clone3(flags, cgroup.v2(), || run_child(&mut scene)).during(Call::Clone3),
+fn clone_into(cgroup: &Cgroup<'_>, birth: Birth<'_>, flags: u64, scene: Scene) -> Result<Outcome<Child>> {
+    let clone = |scene| clone_once(cgroup, birth, flags, scene);
+    let made = match clone(Box::new(scene)) {
+        Err((fail, scene)) if fail.errno == Errno::OPNOTSUPP && cgroup.make_threaded()? => clone(scene),
+        made => made,
     };
-    match clone() {
-        Err(fail) if fail.errno == Errno::OPNOTSUPP && cgroup.make_threaded()? => Ok(clone()),
-        other => Ok(other),
-    }
+    Ok(made.map_err(|(fail, _)| fail))
+}
+
+/// With an error the scene comes back.
+fn clone_once(
+    cgroup: &Cgroup<'_>,
+    birth: Birth<'_>,
+    flags: u64,
+    mut scene: Box<Scene>,
+) -> std::result::Result<Child, (Fail, Box<Scene>)> {
+    let made = match birth {
+        Birth { user: Some(user), .. } => clone_by_another(cgroup, user, flags, &mut scene),
+        Birth { shares_memory: true, .. } => {
+            return clone3_sharing(flags, cgroup.v2(), scene, |scene| run_child(scene))
+                .map_err(|(errno, scene)| (Fail { call: Call::Clone3, errno }, scene));
+        }
+        _ => process::clone3(flags, cgroup.v2(), || run_child(&mut scene)).during(Call::Clone3),
+    };
+    made.map_err(|fail| (fail, scene))
 }
 
 /// clone3 from inside the new user namespace: by a process that enters it in our place while we stand still, and is
 /// in the cgroup already. Nobody else is in there, and nobody may trace us who could not before.
-fn clone_by_another(cgroup: &Cgroup<'_>, user: BorrowedFd<'_>, flags: u64, scene: &mut Scene<'_>) -> Outcome<Child> {
+fn clone_by_another(cgroup: &Cgroup<'_>, user: BorrowedFd<'_>, flags: u64, scene: &mut Scene) -> Outcome<Child> {
     let mut made = Err(Errno::CHILD).during(Call::Clone3);
     // It shares our descriptors: the pidfd of its sibling is ours.
     let between = clone3_vfork(cgroup.v2(), true, || {
@@ -265,7 +291,7 @@ fn clone_inside(
     namespace: BorrowedFd<'_>,
     pids: Option<BorrowedFd<'_>>,
     flags: u64,
-    mut scene: Scene<'_>,
+    mut scene: Scene,
 ) -> Result<Child> {
     let failed =
         |call: &str, errno| Error::sys(join_item(join), format!("{call}({:?})", join.path.to_string_lossy()), errno);

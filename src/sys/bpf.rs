@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use super::raw::syscall;
+
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -62,11 +64,7 @@ unsafe fn bpf(command: libc::c_int, attr: &mut Attr, size: usize) -> Result<libc
     debug_assert!(size <= attr.0.len());
     // SAFETY: attr is a live, exclusive, 8-aligned block of 512 bytes, more than
     // any kernel reads or writes; the caller vouches for the pointers inside.
-    let got = unsafe { libc::syscall(libc::SYS_bpf, command, attr.0.as_mut_ptr(), size) };
-    if got < 0 {
-        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-        return Err(Errno::from_raw_os_error(errno));
-    }
+    let got = unsafe { syscall!(libc::SYS_bpf, command, attr.0.as_mut_ptr(), size) }?;
     Ok(got as libc::c_int)
 }
 

@@ -10,6 +10,7 @@ use rustix::thread::futex;
 use rustix::time::Timespec;
 
 use super::process::CloneArgs;
+use super::raw::syscall;
 use super::vfork::clone3_on_stack;
 use super::{Call, During, Outcome};
 
@@ -117,9 +118,9 @@ fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     let mut before = 0u64;
     // SAFETY: both masks are of the size told, and the kernel only reads the first and writes the second.
     let set = unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>())
+        syscall!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>())
     };
-    super::check(set).map(|_| before)
+    set.map(|_| before)
 }
 
 /// The helper's first function.
@@ -133,7 +134,7 @@ unsafe extern "C" fn enter(story: *mut c_void) -> ! {
     }
     loop {
         // SAFETY: exit(2) ends this thread only, or the process that it is; nothing of it is used afterwards.
-        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unsafe { syscall!(libc::SYS_exit, 0) }.ok();
     }
 }
 

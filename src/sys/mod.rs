@@ -12,7 +12,9 @@ pub mod mount;
 pub mod netlink;
 pub mod network;
 pub mod process;
+mod raw;
 pub mod settings;
+pub mod shared;
 pub mod stamps;
 pub mod vfork;
 
@@ -83,12 +85,4 @@ calls! {
     TiocSWinsz = "ioctl(TIOCSWINSZ)", Umount = "umount2", Unlinkat = "unlinkat", Unshare = "unshare",
     VerifyDevice = "fstat", VerifyDir = "fstat", VerifyProc = "fstatfs", Wait = "waitid", Write = "write", Dup = "dup3",
     SiocGskns = "ioctl(SIOCGSKNS)", SiocSifflags = "ioctl(SIOCSIFFLAGS)", Socket = "socket", ParentGone = "recv",
-}
-
-/// Turns a libc-style result into an errno result.
-fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
-    if result < 0 {
-        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL));
-    }
-    Ok(result)
 }

@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::check;
+use super::raw::syscall;
 
 /// `struct nlmsghdr`: length, type, flags, sequence, port.
 const HEADER: usize = 16;
@@ -131,8 +131,8 @@ impl Netlink {
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         let on: libc::c_int = 1;
         // SAFETY: NETLINK_EXT_ACK reads one int, which lives through the call.
-        let set = check(unsafe {
-            libc::syscall(
+        let set = unsafe {
+            syscall!(
                 libc::SYS_setsockopt,
                 socket.as_raw_fd(),
                 libc::SOL_NETLINK,
@@ -140,7 +140,7 @@ impl Netlink {
                 &raw const on,
                 size_of::<libc::c_int>(),
             )
-        });
+        };
         match set {
             // Older kernels say no without words.
             Ok(_) | Err(Errno::NOPROTOOPT) => Ok(Netlink { socket, sequence: Cell::new(0) }),

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::check;
+use super::raw::syscall;
 
 /// `struct clone_args` of clone3(2), version 2 (Linux 5.7).
 #[repr(C)]
@@ -33,6 +33,9 @@ impl CloneArgs {
     }
 }
 
+/// Handlers are this program's, and must not run in a child that has our memory (Linux 5.5).
+pub(super) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
 /// The new process, as its parent sees it.
 #[derive(Debug)]
 pub struct Child {
@@ -58,7 +61,7 @@ pub fn clone3<F: FnOnce() -> i32>(flags: u64, cgroup: Option<BorrowedFd<'_>>, bo
         args.enter_cgroup(cgroup);
     }
     // SAFETY: `args` is a valid clone_args; without CLONE_VM the child has its own copy of the memory.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    let pid = unsafe { syscall!(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }?;
     if pid == 0 {
         exit_now(body());
     }
@@ -84,6 +87,9 @@ pub struct StringVector {
     spare: Box<[u8; SPARE_SIZE]>,
 }
 
+// SAFETY: the pointers lead to `strings` and `spare`, which go where they go.
+unsafe impl Send for StringVector {}
+
 impl StringVector {
     /// Keeps `strings` alive beside the pointers to them.
     #[must_use]
@@ -107,16 +113,15 @@ impl StringVector {
 /// execve(2); returns only on failure.
 pub fn execve(path: &CStr, argv: &StringVector, envp: &StringVector) -> Errno {
     // SAFETY: both vectors are NULL-terminated arrays of strings that `StringVector` keeps alive.
-    let result =
-        unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
-    check(result).err().unwrap_or(Errno::INVAL)
+    let result = unsafe { syscall!(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    result.err().unwrap_or(Errno::INVAL)
 }
 
 /// execveat(2) of the file that `fd` refers to; returns only on failure.
 pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> Errno {
     // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the open `fd`.
     let result = unsafe {
-        libc::syscall(
+        syscall!(
             libc::SYS_execveat,
             fd.as_raw_fd(),
             c"".as_ptr(),
@@ -125,13 +130,13 @@ pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> 
             libc::AT_EMPTY_PATH,
         )
     };
-    check(result).err().unwrap_or(Errno::INVAL)
+    result.err().unwrap_or(Errno::INVAL)
 }
 
 /// close_range(2) with CLOSE_RANGE_CLOEXEC from `first` to the highest fd.
 pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: only sets flags; no fd is closed under anybody.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    unsafe { syscall!(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }?;
     Ok(())
 }
 
@@ -141,7 +146,7 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
 #[must_use]
 pub fn is_inherited(fd: u32) -> bool {
     // SAFETY: F_GETFD only reads the flags of a number.
-    let flags = check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) });
+    let flags = unsafe { syscall!(libc::SYS_fcntl, fd, libc::F_GETFD) };
     flags.is_ok_and(|flags| flags & libc::c_long::from(libc::FD_CLOEXEC) == 0)
 }
 
@@ -162,14 +167,14 @@ pub fn close_all_but(keep: &mut [u32]) -> Result<(), Errno> {
 
 fn close_between(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: the caller has listed every fd that this process still uses in `keep`.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    unsafe { syscall!(libc::SYS_close_range, first, last, 0) }?;
     Ok(())
 }
 
 /// Clears FD_CLOEXEC on a number that the caller passed us for the container.
 pub fn keep_over_exec(fd: u32) -> Result<(), Errno> {
     // SAFETY: F_SETFD only changes a flag; EBADF is reported.
-    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_SETFD, 0) })?;
+    unsafe { syscall!(libc::SYS_fcntl, fd, libc::F_SETFD, 0) }?;
     Ok(())
 }
 
@@ -179,21 +184,20 @@ pub fn make_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
         return Ok(());
     }
     // SAFETY: both numbers are open or replaceable standard streams.
-    check(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) })?;
+    unsafe { syscall!(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }?;
     Ok(())
 }
 
 /// Gives every signal its default action and unblocks all of them, as a new program expects.
 pub fn reset_signals() -> Result<(), Errno> {
-    // SAFETY: SIG_DFL needs no handler; an all-zero sigaction and sigset are valid.
+    // Zeros: SIG_DFL, no flags, an empty mask; larger than the struct sigaction of any kernel.
+    let default = [0u64; 8];
+    let empty = 0u64;
+    // SAFETY: both are as large as the kernel reads, whose sets are of 64 signals; it writes nothing back.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         // Rust's runtime ignores SIGPIPE and catches SIGSEGV and SIGBUS; execve resets the caught ones itself.
-        if libc::sigaction(libc::SIGPIPE, &raw const action, std::ptr::null_mut()) != 0 {
-            return Err(Errno::INVAL);
-        }
-        let empty: libc::sigset_t = std::mem::zeroed();
-        check(libc::c_long::from(libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut())))?;
+        syscall!(libc::SYS_rt_sigaction, libc::SIGPIPE, default.as_ptr(), 0, size_of_val(&empty))?;
+        syscall!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, 0, size_of_val(&empty))?;
     }
     Ok(())
 }
@@ -215,7 +219,7 @@ fn long_cwd_is_reachable() -> Result<bool, Errno> {
 
 fn cwd_begins_with_slash(buffer: &mut [u8]) -> Result<bool, Errno> {
     // SAFETY: the buffer is writable for the length passed.
-    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    unsafe { syscall!(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }?;
     Ok(buffer[0] == b'/')
 }
 
@@ -244,14 +248,14 @@ pub fn chmod(fd: BorrowedFd<'_>, mode: rustix::fs::Mode) -> Result<(), Errno> {
 #[must_use]
 pub fn own_pid() -> i32 {
     // SAFETY: getpid has no preconditions.
-    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+    unsafe { syscall!(libc::SYS_getpid) }.unwrap_or(0) as i32
 }
 
 /// pidfd_send_signal(2) with a raw signal number: real-time signals have no name.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a NULL siginfo lets the kernel fill in its own.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) })?;
+    unsafe { syscall!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) }?;
     Ok(())
 }
 

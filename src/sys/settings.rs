@@ -4,12 +4,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::check;
+use super::raw::syscall;
 
 /// prctl(2) with one argument, for the options rustix lacks.
 fn prctl(option: i32, arg: u64) -> Result<(), Errno> {
     // SAFETY: the options used here take numbers, not pointers.
-    check(unsafe { libc::syscall(libc::SYS_prctl, option, arg, 0, 0, 0) })?;
+    unsafe { syscall!(libc::SYS_prctl, option, arg, 0, 0, 0) }?;
     Ok(())
 }
 
@@ -25,14 +25,14 @@ pub fn drop_bounding(number: u32) -> Result<bool, Errno> {
 /// Raises capability `number` in the ambient set.
 pub fn raise_ambient(number: u32) -> Result<(), Errno> {
     // SAFETY: PR_CAP_AMBIENT takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0) })?;
+    unsafe { syscall!(libc::SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0) }?;
     Ok(())
 }
 
 /// Is capability `number` in the bounding set? One that the kernel does not know is not.
 pub fn in_bounding(number: u32) -> Result<bool, Errno> {
     // SAFETY: PR_CAPBSET_READ takes a number only.
-    match check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) }) {
+    match unsafe { syscall!(libc::SYS_prctl, libc::PR_CAPBSET_READ, number, 0, 0, 0) } {
         Err(Errno::INVAL) => Ok(false),
         answer => Ok(answer? == 1),
     }
@@ -62,7 +62,7 @@ pub fn capset(sets: CapSets) -> Result<(), Errno> {
     };
     let data = [half(0), half(32)];
     // SAFETY: version 3 reads two triples of u32; a kernel that does not know it writes its own into the header.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })?;
+    unsafe { syscall!(libc::SYS_capset, &raw mut header, data.as_ptr()) }?;
     Ok(())
 }
 
@@ -71,7 +71,7 @@ pub fn capget() -> Result<CapSets, Errno> {
     let mut header = CapHeader { version: CAP_VERSION_3, pid: 0 };
     let mut data = [[0u32; 3]; 2];
     // SAFETY: version 3 writes two triples of u32 into `data`; for the header see `capset`.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    unsafe { syscall!(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) }?;
     let join = |i: usize| u64::from(data[0][i]) | u64::from(data[1][i]) << 32;
     Ok(CapSets { effective: join(0), permitted: join(1), inheritable: join(2) })
 }
@@ -79,14 +79,14 @@ pub fn capget() -> Result<CapSets, Errno> {
 /// personality(2).
 pub fn personality(persona: u32) -> Result<(), Errno> {
     // SAFETY: takes a number only.
-    check(unsafe { libc::syscall(libc::SYS_personality, persona) })?;
+    unsafe { syscall!(libc::SYS_personality, persona) }?;
     Ok(())
 }
 
 /// ioprio_set(2) for the calling process.
 pub fn ioprio_set(value: u32) -> Result<(), Errno> {
     // SAFETY: IOPRIO_WHO_PROCESS (1) with id 0 is the caller; numbers only.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) })?;
+    unsafe { syscall!(libc::SYS_ioprio_set, 1, 0, value) }?;
     Ok(())
 }
 
@@ -108,14 +108,14 @@ pub struct SchedAttr {
 pub fn sched_setattr(attr: &SchedAttr) -> Result<(), Errno> {
     let mut attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
     // SAFETY: `attr` carries its own size, which a kernel that knows less writes its own into (E2BIG).
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attr, 0) })?;
+    unsafe { syscall!(libc::SYS_sched_setattr, 0, &raw mut attr, 0) }?;
     Ok(())
 }
 
 /// sched_setaffinity(2) for the calling thread; the kernel leaves out CPUs it does not have.
 pub fn sched_setaffinity(mask: &[u64; 128]) -> Result<(), Errno> {
     // SAFETY: pointer and size describe one readable array.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })?;
+    unsafe { syscall!(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) }?;
     Ok(())
 }
 
@@ -124,30 +124,30 @@ pub fn set_mempolicy(mode: i32, nodes: &[u64; 16]) -> Result<(), Errno> {
     let any = nodes.iter().any(|&word| word != 0);
     let (mask, bits) = if any { (nodes.as_ptr(), 1024usize + 1) } else { (std::ptr::null(), 0) };
     // SAFETY: the mask is NULL or 1024 readable bits; the kernel reads maxnode - 1 of them.
-    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })?;
+    unsafe { syscall!(libc::SYS_set_mempolicy, mode, mask, bits) }?;
     Ok(())
 }
 
 /// A new session keyring with this name, which processes of other users do not see (keyctl(2)).
 pub fn join_session_keyring(name: &std::ffi::CStr) -> Result<i32, Errno> {
     // SAFETY: the name is NUL-terminated; KEYCTL_JOIN_SESSION_KEYRING is 1.
-    let serial = check(unsafe { libc::syscall(libc::SYS_keyctl, 1, name.as_ptr()) })?;
+    let serial = unsafe { syscall!(libc::SYS_keyctl, 1, name.as_ptr()) }?;
     Ok(serial as i32)
 }
 
 /// setdomainname(2).
 pub fn setdomainname(name: &[u8]) -> Result<(), Errno> {
     // SAFETY: pointer and length describe one readable slice.
-    check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) })?;
+    unsafe { syscall!(libc::SYS_setdomainname, name.as_ptr(), name.len()) }?;
     Ok(())
 }
 
 /// The namespace type (`CLONE_NEW*`) behind an nsfs fd; ENOTTY when it is none.
 pub fn ns_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     // SAFETY: NS_GET_NSTYPE takes no argument.
-    let kind = check(unsafe {
-        libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */)
-    })?;
+    let kind = unsafe {
+        syscall!(libc::SYS_ioctl, fd.as_raw_fd(), 0xb703 /* NS_GET_NSTYPE */)
+    }?;
     Ok(kind as u64)
 }
 
@@ -167,7 +167,7 @@ pub fn namespace_inode(pidfd: BorrowedFd<'_>, kind: u64) -> Result<u64, Errno> {
         _ => return Err(Errno::INVAL),
     };
     // SAFETY: these requests take no argument.
-    let fd = check(unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) })?;
+    let fd = unsafe { syscall!(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) }?;
     // SAFETY: the kernel has just given us this fd (close-on-exec), and nobody else knows it.
     let namespace = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     Ok(rustix::fs::fstat(&namespace)?.st_ino)
@@ -176,14 +176,14 @@ pub fn namespace_inode(pidfd: BorrowedFd<'_>, kind: u64) -> Result<u64, Errno> {
 /// setns(2) into the namespace(s) of `fd`; `kind` is the expected `CLONE_NEW*`.
 pub fn setns(fd: BorrowedFd<'_>, kind: u64) -> Result<(), Errno> {
     // SAFETY: takes an open fd and a number.
-    check(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), kind) })?;
+    unsafe { syscall!(libc::SYS_setns, fd.as_raw_fd(), kind) }?;
     Ok(())
 }
 
 /// unshare(2).
 pub fn unshare(flags: u64) -> Result<(), Errno> {
     // SAFETY: only namespace flags are passed, which move no memory or fd table.
-    check(unsafe { libc::syscall(libc::SYS_unshare, flags) })?;
+    unsafe { syscall!(libc::SYS_unshare, flags) }?;
     Ok(())
 }
 
@@ -191,6 +191,6 @@ pub fn unshare(flags: u64) -> Result<(), Errno> {
 pub fn prlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = [soft, hard];
     // SAFETY: the kernel reads two u64 (rlim_cur, rlim_max) and writes nothing back.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) })?;
+    unsafe { syscall!(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) }?;
     Ok(())
 }

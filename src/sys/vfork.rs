@@ -6,10 +6,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::process::{Child, CloneArgs, exit_now};
-
-/// Handlers are this program's, and must not run in the child (Linux 5.5).
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+use super::process::{CLONE_CLEAR_SIGHAND, Child, CloneArgs, exit_now};
 
 /// clone3(2) without a copy of the memory: the child runs `body` on what is left of this stack, and
 /// the calling thread stands still until it has executed a program or ended (CLONE_VFORK).

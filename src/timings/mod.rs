@@ -10,7 +10,7 @@ mod waterfall;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
@@ -31,7 +31,7 @@ pub struct Timings {
 
 #[derive(Debug)]
 struct ChildSteps {
-    stamps: Stamps,
+    stamps: Arc<Stamps>,
     /// Config item and act of each step of the plan.
     words: Vec<(String, String)>,
 }
@@ -74,14 +74,14 @@ impl Timings {
     }
 
     /// Makes room for the child's times; the child of a second try has the room of the first.
-    pub(crate) fn watch(&self, plan: &Plan) -> Result<&Stamps> {
+    pub(crate) fn watch(&self, plan: &Plan) -> Result<Arc<Stamps>> {
         if self.child.get().is_none() {
             let stamps = Stamps::new(plan.steps.len()).map_err(|errno| Error::sys(ITEM, "mmap", errno))?;
             let words = plan.steps.iter().map(|step| (step.item(plan), step.act(plan))).collect();
             // Nobody else sets it: this process makes its children one after the other.
-            self.child.set(ChildSteps { stamps, words }).ok();
+            self.child.set(ChildSteps { stamps: Arc::new(stamps), words }).ok();
         }
-        self.child.get().map(|child| &child.stamps).ok_or_else(|| Error::sys(ITEM, "mmap", Errno::NOMEM))
+        self.child.get().map(|child| Arc::clone(&child.stamps)).ok_or_else(|| Error::sys(ITEM, "mmap", Errno::NOMEM))
     }
 
     /// Ends the recording and writes it out.
@@ -158,7 +158,7 @@ mod tests {
         let stamps = Stamps::new(3).expect("memory");
         stamps.set(0);
         stamps.set(1);
-        timings.child.set(ChildSteps { stamps, words }).expect("not set");
+        timings.child.set(ChildSteps { stamps: stamps.into(), words }).expect("not set");
         timings.mark("the program runs");
         let spans = timings.spans(now());
         let child: Vec<&Span> = spans.iter().filter(|span| span.who == Who::Child).collect();

@@ -144,6 +144,18 @@ fn oom(group: &mut Group) {
         equal!(done.stdout, "321\n", "oom_score_adj");
         Ok(())
     });
+    group.add("oom_score_adj_is_the_containers_and_not_that_of_run", |t| {
+        t.set("/process/oomScoreAdj", json!(700));
+        t.sh("cat /proc/self/oom_score_adj > /out/score; sleep 1000");
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+        let live = t.spawn_run(&[])?;
+        equal!(t.wait_for_file(t.rootfs().join("out/score"))?, "700\n", "oom_score_adj of the program");
+        let of_run = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", live.pid()))?;
+        equal!(of_run, own, "oom_score_adj of the runtime");
+        t.kill("KILL")?.ok()?;
+        equal!(live.wait()?.code, Some(137), "exit status of run");
+        Ok(())
+    });
     group.add("an_oom_score_adj_out_of_range_is_refused", |t| {
         t.set("/process/oomScoreAdj", json!(5000));
         t.run_refused()?;

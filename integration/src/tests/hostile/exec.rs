@@ -3,12 +3,14 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::json;
 
-use crate::case::{Group, Outcome};
+use crate::case::{Group, Outcome, skip};
 use crate::hosttree::Snapshot;
 use crate::mode::Mode;
 use crate::trial::{Trial, status_field};
@@ -19,6 +21,7 @@ pub fn add(group: &mut Group) {
     working_directories(group);
     identities(group);
     joined_namespaces(group);
+    same_user(group);
     propagation(group);
 }
 
@@ -263,7 +266,7 @@ fn identities(group: &mut Group) {
         let (id, alike) = (t.id.clone(), format!("{}/{}-alike", t.cgroup_base(), t.id));
         let place = Path::new("/sys/fs/cgroup").join(&alike[1..]);
         if t.view == crate::options::View::Host {
-            return crate::case::skip("requires the private view of cgroup v2");
+            return skip("requires the private view of cgroup v2");
         }
         fs::create_dir(&place)?;
         let mut said = String::new();
@@ -337,6 +340,34 @@ fn joined_namespaces(group: &mut Group) {
             Ok(())
         });
     }
+}
+
+/// Hazard: a host's user has the id that the container's program gets, and init has it already while it waits for its
+/// start: with all that the runtime had opened, and in xebec with the runtime's memory.
+fn same_user(group: &mut Group) {
+    const LOOK: &str = r#"
+        grep -q "^Uid:.$(id -u)" /proc/PID/status && echo same user
+        (: <> /proc/PID/mem) 2>/dev/null && echo memory
+        (: < /proc/PID/environ) 2>/dev/null && echo environment
+        for way in root cwd exe fd/0; do test -e /proc/PID/$way && echo $way; done
+        true"#;
+    group.add("a_user_of_the_hosts_with_the_same_id_cannot_trace_init_before_start", |t| {
+        t.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        t.capabilities(&[]);
+        t.sh("echo ran");
+        t.create()?;
+        let host_id = if t.mode == Mode::Root { 1000 } else { t.host_id(1000) };
+        let pid = t.pid()?;
+        let mut neighbour = Command::new("/bin/sh");
+        neighbour.args(["-c", &LOOK.replace("PID", &pid.to_string())]).uid(host_id).gid(host_id);
+        let seen = match neighbour.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return skip("requires that user"),
+            other => other
+                .map(|o| format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr)))?,
+        };
+        equal!(seen.as_str(), "same user\n", "what it reaches of init");
+        Ok(())
+    });
 }
 
 /// Hazard: a container without a mount namespace of its own changes the propagation of the host's `/`.

@@ -1,0 +1,140 @@
+//! clone3(2) of a child that works in this memory beside us, until it executes a program or ends
+//! (docs/decisions/shared-memory.md).
+
+use std::ffi::c_void;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::process::Pid;
+
+use super::process::{CLONE_CLEAR_SIGHAND, Child, CloneArgs, exit_now};
+use super::vfork::clone3_on_stack;
+
+/// Several times what the deepest step takes (paths of PATH_MAX); what is not touched costs nothing.
+const STACK: usize = 256 << 10;
+/// Below it: to leave the stack is to die.
+const GUARD: usize = 64 << 10;
+
+/// What the child is made with, and does.
+struct Story<T> {
+    body: fn(&mut T) -> i32,
+    scene: T,
+}
+
+/// clone3(2) without a copy of the memory, and without standing still: the child runs `body(&mut scene)`, on a stack of
+/// its own, and ends with the status that this gives. `flags` are `CLONE_NEW*`; CLONE_PIDFD is added, CLONE_INTO_CGROUP
+/// where `cgroup` is given.
+///
+/// The scene and the stack are the child's and stay for ever: nobody tells when it needs them no longer. After an
+/// error the caller has the scene again; that is ENOSYS on other machines than x86_64 and aarch64.
+///
+/// The child has this thread's thread-local variables, errno among them, while this thread uses them too: `body` must not
+/// use any (no call of the C library's that sets errno), not allocate, not panic. Its descriptors are copies: it closes
+/// its own, by number or as `OwnedFd`s that it has opened. What it shares with us besides is what the kernel keeps for a
+/// memory: `PR_SET_DUMPABLE`, the OOM score (`oom_score_adj`), and the end: the OOM killer takes both.
+pub fn clone3_sharing<T: Send + 'static>(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    scene: T,
+    body: fn(&mut T) -> i32,
+) -> Result<Child, (Errno, T)> {
+    let stack = match map_stack() {
+        Ok(stack) => stack,
+        Err(errno) => return Err((errno, scene)),
+    };
+    let story = Box::into_raw(Box::new(Story { body, scene }));
+    let mut pidfd: i32 = -1;
+    let mut args = CloneArgs {
+        flags: flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64 | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack as u64 + GUARD as u64,
+        stack_size: STACK as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.enter_cgroup(cgroup);
+    }
+    // SAFETY: the stack is new, page-aligned and never unmapped once there is a child; `story` is a valid Story that is
+    // the child's alone from here on; `enter::<T>` never returns.
+    let result = unsafe { clone3_on_stack(&raw mut args, enter::<T>, story.cast()) };
+    match Pid::from_raw(result.max(0) as i32) {
+        // SAFETY: the kernel wrote a fresh fd for the child into `pidfd`.
+        Some(pid) => Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        None => {
+            // SAFETY: there is no child; both are ours alone again, as they were made.
+            let story = unsafe {
+                munmap(stack, GUARD + STACK).ok();
+                Box::from_raw(story)
+            };
+            Err((Errno::from_raw_os_error(-result as i32), story.scene))
+        }
+    }
+}
+
+/// Memory for a stack, behind pages that nobody may touch.
+fn map_stack() -> Result<*mut c_void, Errno> {
+    // SAFETY: a new mapping at an address of the kernel's choice, of which a part becomes writable.
+    unsafe {
+        let all = mmap_anonymous(std::ptr::null_mut(), GUARD + STACK, ProtFlags::empty(), MapFlags::PRIVATE)?;
+        mprotect(all.byte_add(GUARD), STACK, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        Ok(all)
+    }
+}
+
+/// The child's first function.
+///
+/// # Safety
+/// `story` is a valid `Story<T>` that nobody else uses.
+unsafe extern "C" fn enter<T>(story: *mut c_void) -> ! {
+    // SAFETY: the caller's promise.
+    let story = unsafe { &mut *story.cast::<Story<T>>() };
+    exit_now((story.body)(&mut story.scene))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn status(child: &Child) -> Option<i32> {
+        let ended = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).expect("waited");
+        ended.and_then(|ended| ended.exit_status())
+    }
+
+    #[test]
+    fn the_child_works_in_our_memory_while_we_go_on() {
+        let word = Arc::new(AtomicU32::new(0));
+        let child = clone3_sharing(0, None, Arc::clone(&word), |word| {
+            word.store(1, Ordering::Release);
+            while word.load(Ordering::Acquire) != 2 {
+                std::hint::spin_loop();
+            }
+            7
+        });
+        let child = match child {
+            Err((Errno::NOSYS, _)) => return,
+            child => child.expect("cloned"),
+        };
+        while word.load(Ordering::Acquire) != 1 {
+            std::hint::spin_loop();
+        }
+        word.store(2, Ordering::Release);
+        assert_eq!(status(&child), Some(7));
+        assert_eq!(Arc::strong_count(&word), 2, "what the child may use stays");
+    }
+
+    #[test]
+    fn after_an_error_the_scene_is_the_callers_again() {
+        let word = Arc::new(());
+        let no_such_flags = libc::CLONE_SIGHAND as u64;
+        let (errno, scene) = clone3_sharing(no_such_flags, None, Arc::clone(&word), |_| 0).expect_err("refused");
+        assert!(matches!(errno, Errno::INVAL | Errno::NOSYS), "{errno}");
+        drop(scene);
+        assert_eq!(Arc::strong_count(&word), 1);
+    }
+}
