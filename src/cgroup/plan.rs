@@ -117,7 +117,7 @@ pub fn plan_cgroup(id: &str, config: &Config<'_>, layout: &Layout, options: &Opt
         warnings: Vec::new(),
     };
     let none = Resources::default();
-    let resources = config.linux.resources.as_ref().unwrap_or(&none);
+    let resources = config.linux.resources.as_deref().unwrap_or(&none);
     let rules = devices::plan_rules(&resources.devices)?;
     if options.driver == Driver::Disabled {
         return Ok(plan);

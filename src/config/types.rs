@@ -78,12 +78,12 @@ objects! {
         may {
             #[serde(borrow)] root: Option<Root<'a>>,
             #[serde(borrow)] mounts: Vec<Mount<'a>>,
-            #[serde(borrow)] process: Option<Process<'a>>,
+            #[serde(borrow)] process: Option<Box<Process<'a>>>,
             #[serde(borrow)] hostname: Option<Text<'a>>,
             #[serde(borrow)] domainname: Option<Text<'a>>,
             #[serde(borrow)] hooks: Hooks<'a>,
             #[serde(borrow)] annotations: StringMap<'a>,
-            #[serde(borrow)] linux: Linux<'a>,
+            #[serde(borrow)] linux: Box<Linux<'a>>,
         }
     }
 
@@ -235,11 +235,11 @@ objects! {
             #[serde(borrow)] devices: Vec<Device<'a>>,
             #[serde(borrow)] net_devices: BTreeMap<Text<'a>, NetDevice<'a>>,
             #[serde(borrow)] cgroups_path: Option<Text<'a>>,
-            #[serde(borrow)] resources: Option<Resources<'a>>,
+            #[serde(borrow)] resources: Option<Box<Resources<'a>>>,
             #[serde(borrow)] intel_rdt: Option<IntelRdt<'a>>,
             #[serde(borrow)] memory_policy: Option<MemoryPolicy<'a>>,
             #[serde(borrow)] sysctl: StringMap<'a>,
-            #[serde(borrow)] seccomp: Option<xebec_seccomp::Profile<'a>>,
+            #[serde(borrow)] seccomp: Option<Box<xebec_seccomp::Profile<'a>>>,
             #[serde(borrow)] rootfs_propagation: Option<Text<'a>>,
             #[serde(borrow)] masked_paths: Vec<Text<'a>>,
             #[serde(borrow)] readonly_paths: Vec<Text<'a>>,

@@ -48,17 +48,18 @@ impl Request {
     /// The process, judged as a whole; the lines are warnings about a process file.
     pub fn decide<'a>(
         &'a self,
-        configured: Option<Process<'a>>,
+        configured: Option<Box<Process<'a>>>,
         file: Option<&'a str>,
-    ) -> Result<(Process<'a>, Vec<String>)> {
+    ) -> Result<(Box<Process<'a>>, Vec<String>)> {
         let name = match &self.process {
             Some(path) => format!("--process {}", path.display()),
             None => "exec".to_owned(),
         };
         let mut process = match file {
-            Some(text) => parse_process(&name, text)?,
-            None => Process { terminal: false, ..configured.ok_or_else(|| self.no_program())? },
+            Some(text) => Box::new(parse_process(&name, text)?),
+            None => configured.ok_or_else(|| self.no_program())?,
         };
+        process.terminal &= file.is_some();
         self.lay_over(&mut process)?;
         let (findings, warnings) = check::check_process(&process);
         Findings(&findings).refuse(&name)?;

@@ -66,7 +66,7 @@ impl Source {
             Form::Config => {
                 let config = parse_config(&self.name, &self.text)?;
                 let none = || Error::invalid(&self.name, "/linux/seccomp: there is no profile");
-                config.linux.seccomp.ok_or_else(none)?
+                *config.linux.seccomp.ok_or_else(none)?
             }
             Form::Plain | Form::Engine(_) => parse_seccomp(&self.name, &self.text)
                 .map_err(|error| Error::new(Kind::Invalid, "", self.words(&error.to_string())))?,

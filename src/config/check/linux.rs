@@ -34,7 +34,7 @@ pub(super) fn check(report: &mut Report, config: &Config<'_>) {
         report.word("/linux/rootfsPropagation", words::ROOTFS_PROPAGATIONS, propagation);
     }
     covered_paths(report, linux);
-    for finding in linux.seccomp.iter().flat_map(xebec_seccomp::Profile::check) {
+    for finding in linux.seccomp.iter().flat_map(|profile| profile.check()) {
         let what = format!("{} found, {} expected", finding.found, finding.expected);
         report.find(format_args!("/linux/seccomp{}", finding.pointer), what);
     }
