@@ -107,7 +107,17 @@ pub fn flag_names() -> impl Iterator<Item = &'static str> {
 const ACTIONS: &str = "one of SCMP_ACT_KILL, _KILL_PROCESS, _KILL_THREAD, _TRAP, _ERRNO, _TRACE, \
                        _ALLOW, _LOG, _NOTIFY";
 
+/// The word of [`Action::Notify`].
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+
 impl Profile<'_> {
+    /// Whether an action asks for an agent, so that the filter has a listener.
+    #[must_use]
+    pub fn uses_notify(&self) -> bool {
+        let actions = self.syscalls.iter().map(|rule| &rule.action).chain([&self.default_action]);
+        actions.flatten().any(|action| &**action == NOTIFY)
+    }
+
     /// Everything in the profile that the spec does not allow; empty when it
     /// is right. Unknown system call names are not findings: they depend on
     /// the kernel, and [`compile`](crate::compile) reports them as warnings.
@@ -303,6 +313,19 @@ mod tests {
             ..Profile::default()
         };
         profile.check().len()
+    }
+
+    #[test]
+    fn who_uses_notify_is_known_before_it_is_compiled() {
+        for action in Action::names() {
+            let rule = Rule { names: vec!["read".into()], action: Some(action.into()), ..Rule::default() };
+            let other = Rule { names: vec!["write".into()], action: Some("SCMP_ACT_LOG".into()), ..Rule::default() };
+            for (default, syscalls) in [("SCMP_ACT_LOG", vec![other.clone(), rule]), (action, vec![other])] {
+                let profile = Profile { default_action: Some(default.into()), syscalls, ..Profile::default() };
+                let filter = crate::compile(&profile, &crate::Options::default()).expect("a filter");
+                assert_eq!(profile.uses_notify(), filter.uses_notify, "{default} {action}");
+            }
+        }
     }
 
     #[test]

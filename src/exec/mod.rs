@@ -97,10 +97,10 @@ fn exec_in(target: &Target, request: &Request, options: &Options) -> Result<Exec
         no_new_keyring: record.no_new_keyring,
     };
     options.mark("plan");
-    let ExecPlan { mut plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
+    let ExecPlan { plan, initial } = plan_exec(&config, filter, &namespaces.configured, &entry, &host)?;
     // What the container's own config asks for in vain, its create has told.
     if file.is_some() || !request.capabilities.is_empty() {
-        warnings.append(&mut plan.warnings);
+        warnings.extend(plan.all_warnings());
     }
     if let Some(cpus) = initial {
         settings::sched_setaffinity(&cpus)
@@ -192,6 +192,7 @@ impl Start<'_> {
             options: self.options,
             opener: Opener::Channel,
             network_comes: false,
+            shares_memory: false,
         };
         let mut scene = spawn::scene(&parts, channel, None)?;
         self.add_root(&mut scene)?;

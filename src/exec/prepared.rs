@@ -57,7 +57,7 @@ impl Prepared {
     pub fn make(whole: &str) -> Result<Prepared> {
         let config = parse_config("config.json", whole)?;
         // What create has warned of already.
-        let filter = plan_seccomp(&config, &mut Vec::new())?;
+        let filter = plan_seccomp(&config)?;
         Ok(Prepared { text: without_parts_of_create(whole).unwrap_or_else(|| whole.to_owned()), filter })
     }
 
@@ -185,7 +185,7 @@ mod tests {
             // AppArmor and SELinux are facts of a host.
             let whole = whole.replace("apparmorProfile", "unused").replace("selinuxLabel", "unused2");
             let config = parse_config("c", &whole).expect("a config");
-            let mut filter = plan_seccomp(&config, &mut Vec::new()).expect("a filter");
+            let mut filter = plan_seccomp(&config).expect("a filter");
             if let Some(filter) = &mut filter {
                 filter.warnings.clear();
             }

@@ -30,7 +30,7 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000 };
 
 /// Loads the filter, and sees its listener off.
 pub fn load(scene: &Scene) -> Outcome {
-    let Some(filter) = &scene.plan.seccomp else { return Err(Errno::NOENT).during(Call::Seccomp) };
+    let Some(filter) = scene.plan.seccomp.get() else { return Err(Errno::NOENT).during(Call::Seccomp) };
     let load = || xebec_seccomp::load(filter).map_err(|errno| Errno::from_raw_os_error(errno.0)).during(Call::Seccomp);
     if !filter.uses_notify {
         return load().map(drop);

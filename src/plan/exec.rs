@@ -2,6 +2,8 @@
 //!
 //! Pure, as the rest of the plan; shares with `create` everything that a process has of its own.
 
+use std::sync::OnceLock;
+
 use xebec_seccomp::Filter;
 
 use crate::cgroup::{CgroupPath, CgroupPlan, DeviceFilter};
@@ -90,8 +92,8 @@ pub fn plan_exec(
         net_devices: Vec::new(),
         hooks: HookPlan::default(),
         exec: super::plan_exec(config)?,
-        listener: seccomp::plan_listener(config, seccomp.as_ref())?,
-        seccomp,
+        listener: seccomp::plan_listener(config, seccomp.as_ref().is_some_and(|filter| filter.uses_notify))?,
+        seccomp: seccomp.map_or_else(OnceLock::new, OnceLock::from),
         resctrl: None,
         rootfs: String::new(),
         terminal: process.terminal,

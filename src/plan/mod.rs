@@ -19,6 +19,7 @@ pub mod step;
 mod text;
 
 use std::ffi::CString;
+use std::sync::OnceLock;
 
 use crate::cgroup::{CgroupPlan, Driver, Layout, Options, plan_cgroup, probe_own_cgroup, probe_user_manager};
 use crate::config::words::KEEP_ORIGINAL_GROUPS;
@@ -50,6 +51,9 @@ pub struct Request {
     pub notify: Option<String>,
     /// `--cgroup-manager`.
     pub cgroup_driver: Driver,
+    /// The caller adds the seccomp filter itself where the child works in its memory ([`Plan::add_filter`]): compiling
+    /// one takes a while, in which the child can build.
+    pub filter_later: bool,
 }
 
 /// All that `create` will do.
@@ -73,7 +77,7 @@ pub struct Plan {
     pub hooks: HookPlan,
     pub exec: Exec,
     /// What [`Step::Seccomp`] loads.
-    pub seccomp: Option<xebec_seccomp::Filter>,
+    pub seccomp: OnceLock<xebec_seccomp::Filter>,
     /// Who answers its notifications.
     pub listener: Option<Listener>,
     /// The absolute path of the root file system.
@@ -127,14 +131,13 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     if request.notify.is_some() {
         notify::set_env(&mut exec.env);
     }
-    let seccomp = seccomp::plan_seccomp(config, &mut warnings)?;
     let joins_user = namespaces.joins_user();
     let map_writers = namespaces.map_writers(host)?;
-    let listener = seccomp::plan_listener(config, seccomp.as_ref())?;
+    let listener = seccomp::plan_listener(config, config.linux.seccomp.as_ref().is_some_and(|p| p.uses_notify()))?;
     let own_memory = listener.is_some() || namespaces::need_own_memory(config, &namespaces);
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
-    Ok(Plan {
+    let plan = Plan {
         verb: "create",
         namespaces,
         cgroup,
@@ -147,11 +150,35 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
         hooks,
         exec,
         listener,
-        seccomp,
+        seccomp: OnceLock::new(),
         rootfs,
         terminal: config.process.as_ref().is_some_and(|p| p.terminal),
         warnings,
-    })
+    };
+    if own_memory || !request.filter_later {
+        plan.add_filter(config)?;
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    /// Compiles the profile, unless that is done.
+    pub fn add_filter(&self, config: &Config<'_>) -> Result<()> {
+        if self.seccomp.get().is_none()
+            && let Some(filter) = plan_seccomp(config)?
+        {
+            // Nobody else does: a plan is one caller's.
+            self.seccomp.set(filter).ok();
+        }
+        Ok(())
+    }
+
+    /// What could not be had and is not an error, what the filter leaves out included.
+    #[must_use]
+    pub fn all_warnings(&self) -> Vec<String> {
+        let of_filter = self.seccomp.get().into_iter().flat_map(|filter| &filter.warnings);
+        self.warnings.iter().cloned().chain(of_filter.map(|warning| format!("linux.seccomp{warning}"))).collect()
+    }
 }
 
 /// What the child's steps are made from.

@@ -16,7 +16,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// Compiles the profile; names that no architecture knows are warnings, or with
 /// the annotation run.oci.seccomp_fail_unknown_syscall errors.
-pub fn plan_seccomp(config: &Config<'_>, warnings: &mut Vec<String>) -> Result<Option<Filter>> {
+pub fn plan_seccomp(config: &Config<'_>) -> Result<Option<Filter>> {
     let Some(profile) = &config.linux.seccomp else { return Ok(None) };
     let fail_unknown = config.annotations.get(&SECCOMP_FAIL_UNKNOWN.into()).is_some_and(|value| &**value == "1");
     let options = Options { absent_flags: SPEC_ALLOW, fail_unknown, ..Options::default() };
@@ -25,7 +25,6 @@ pub fn plan_seccomp(config: &Config<'_>, warnings: &mut Vec<String>) -> Result<O
         // There is no other thread to take along but the helper that sends the listener, which has to stay out.
         filter.flags &= !TSYNC;
     }
-    warnings.extend(filter.warnings.iter().map(|warning| format!("linux.seccomp{warning}")));
     Ok(Some(filter))
 }
 
@@ -39,8 +38,8 @@ pub struct Listener {
 }
 
 /// Who gets the listener of a filter that notifies: listenerPath, or crun's annotation.
-pub fn plan_listener(config: &Config<'_>, filter: Option<&Filter>) -> Result<Option<Listener>> {
-    let Some(profile) = config.linux.seccomp.as_ref().filter(|_| filter.is_some_and(|f| f.uses_notify)) else {
+pub fn plan_listener(config: &Config<'_>, notifies: bool) -> Result<Option<Listener>> {
+    let Some(profile) = config.linux.seccomp.as_ref().filter(|_| notifies) else {
         return Ok(None);
     };
     let annotation = config.annotations.get(&SECCOMP_RECEIVER.into());

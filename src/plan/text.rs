@@ -225,7 +225,7 @@ impl Step {
             Step::DropHandles => "close every handle of the host".into(),
             Step::CloseFiles => "close all but stdio and the preserved".into(),
             Step::Seccomp => {
-                let length = plan.seccomp.as_ref().map_or(0, |filter| filter.program.len());
+                let length = plan.seccomp.get().map_or(0, |filter| filter.program.len());
                 format!("seccomp filter of {length} instructions")
             }
             Step::Exec => {
@@ -403,7 +403,7 @@ impl Plan {
         for (n, (actor, item, act)) in lines.iter().enumerate() {
             out.push_str(&format!("{:>3} {actor:6} {item:width$}  {act}\n", n + 1));
         }
-        for warning in &self.warnings {
+        for warning in self.all_warnings() {
             out.push_str(&format!("warning: {warning}\n"));
         }
         out
@@ -414,6 +414,6 @@ impl Plan {
     pub fn to_json(&self) -> Value {
         let step = |(actor, item, act): Line| json!({"actor": actor, "item": item, "act": act});
         let steps: Vec<Value> = self.lines().into_iter().map(step).collect();
-        json!({"steps": steps, "warnings": self.warnings})
+        json!({"steps": steps, "warnings": self.all_warnings()})
     }
 }

@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! parent                                   child
-//! begin user and network namespace
+//! begin network namespace; plan
 //! claim id, write state.json
 //! make cgroup, clone3 ───────────────────▶ OomScoreAdj … UserNamespaceRoot
 //! id maps, write `creating` ── MAPPED ───▶ becomes root in its user namespace
 //! unit, or cgroup v1 ───────── PLACED ───▶ CgroupNamespace
 //! limits, device filter                    mounts …
 //! network namespace ────────── NETWORK ──▶ Network, /sys, devices …
+//! seccomp filter, where memory is shared
 //!                  ◀───────── Hooks ────── RuntimeHooks
 //! run hooks ────────────────── HOOKED ───▶
 //!                  ◀──── Console + fd ──── Console (foreground `run`)
@@ -140,6 +141,11 @@ struct Made {
 
 /// Plans `create` without doing anything: what `xebec plan` prints.
 pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Plan> {
+    plan_and(config, bundle, id, options, false)
+}
+
+/// `later`: the seccomp filter may be left out.
+fn plan_and(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Options, later: bool) -> Result<Plan> {
     let request = Request {
         id: id.as_str().to_owned(),
         bundle: bundle.dir().display().to_string(),
@@ -151,6 +157,8 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
             .as_ref()
             .map(|_| format!("{}/{id}/{}", options.root.display(), notify::DIRECTORY)),
         cgroup_driver: options.cgroup_driver,
+        // A recording tells how long the filter is before there is a child.
+        filter_later: later && options.share_memory && options.timings.is_none(),
     };
     plan::plan(config, &request, &Host::default())
 }
@@ -159,7 +167,7 @@ pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
 pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Created> {
     let made = make(bundle, id, options, Opener::Fifo, true)?;
     let pid = made.child.pid.as_raw_nonzero().get();
-    Ok(Created { id: id.clone(), pid, warnings: made.plan.warnings.clone() })
+    Ok(Created { id: id.clone(), pid, warnings: made.plan.all_warnings() })
 }
 
 /// The whole way from the bundle to a child that is ready; undone when it fails.
@@ -168,15 +176,20 @@ pub fn create(bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Cr
 fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, detached: bool) -> Result<Made> {
     options.mark("config.json: parse");
     let config = bundle.config()?;
+    let early = network::begin(&config)?;
     options.mark("config.json: check");
     let (findings, warnings) = crate::config::check(&config);
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
     options.mark("plan");
-    let mut plan = plan(&config, bundle, id, options)?;
+    let mut plan = plan_and(&config, bundle, id, options, true)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
+    let shares_memory = shares_memory(&plan, options, opener);
+    if !shares_memory {
+        plan.add_filter(&config)?;
+    }
     let plan = Arc::new(plan);
-    let early = network::begin(&plan)?;
+    let early = early.map_or_else(|| network::begin_in_new_user(&plan), |early| Ok(Some(early)))?;
     options.mark("open namespaces, trees, sockets");
     let tools = Tools::open(&plan, options)?;
     let mut outside = Outside::survey(&plan)?;
@@ -196,10 +209,11 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
         options,
         opener,
         network_comes: early.is_some(),
+        shares_memory,
     };
     let mut child = None;
-    let built =
-        remember(&container, &record, bundle).and_then(|()| build(&parts, claim, early, &mut outside, &mut child));
+    let built = remember(&container, &record, bundle)
+        .and_then(|()| build(&parts, &config, claim, early, &mut outside, &mut child));
     match (built, child) {
         (Ok((channel, console)), Some(child)) => Ok(Made { container, child, channel, console, plan, outside }),
         (Err(error), child) => Err(undo(&container, &record, child.as_ref(), outside.take_back(error))),
@@ -302,11 +316,14 @@ pub(crate) struct Parts<'p> {
     pub opener: Opener,
     /// The network namespace is made apart, and sent to the child.
     pub network_comes: bool,
+    /// The child works in our memory until it executes.
+    pub shares_memory: bool,
 }
 
 /// Makes cgroup and child, and brings the child to its gate.
 fn build(
     parts: &Parts<'_>,
+    config: &Config<'_>,
     claim: cgroup::Claim<'_>,
     early: Option<Early>,
     outside: &mut Outside,
@@ -329,7 +346,7 @@ fn build(
         wire::send_byte(ours.as_fd(), wire::MAPPED)
             .map_err(|errno| Error::sys("create", "send to the child", errno))?;
     }
-    let birth = settle::Birth { user: user.as_ref().map(AsFd::as_fd), shares_memory: shares_memory(parts) };
+    let birth = settle::Birth { user: user.as_ref().map(AsFd::as_fd), shares_memory: parts.shares_memory };
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, birth, &cgroup, scene)?);
     parts.options.mark("record the process");
     drop((theirs, gate));
@@ -347,6 +364,8 @@ fn build(
     if !plan.net_devices.is_empty() {
         tell(ours.as_fd(), wire::EQUIPPED, made, plan)?;
     }
+    // The child builds meanwhile, and looks at it after GO.
+    plan.add_filter(config)?;
     parts.options.mark("wait until the child is ready");
     let console = accompany(parts, ours.as_fd(), made)?;
     // The child has unshared its cgroup namespace by now.
@@ -360,13 +379,13 @@ fn build(
 /// Does the child work in our memory until it executes (docs/decisions/shared-memory.md)?
 ///
 /// Its OOM score would be ours, too: for `create` that is over in a moment.
-fn shares_memory(parts: &Parts<'_>) -> bool {
-    let has_score = || parts.plan.steps.iter().any(|step| matches!(step, Step::OomScoreAdj(_)));
-    parts.options.share_memory
-        && !parts.plan.own_memory
+fn shares_memory(plan: &Plan, options: &Options, opener: Opener) -> bool {
+    let has_score = || plan.steps.iter().any(|step| matches!(step, Step::OomScoreAdj(_)));
+    options.share_memory
+        && !plan.own_memory
         && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
         && rustix::process::geteuid().is_root()
-        && (parts.opener == Opener::Fifo || !has_score())
+        && (opener == Opener::Fifo || !has_score())
 }
 
 /// Does the parent's part while the child builds, until it is ready; the terminal, if it sent one.

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{DumpableBehavior, dumpable_behavior, geteuid, set_dumpable_behavior};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::init::wire;
-use crate::plan::{IdMaps, NetworkMaker, Plan};
+use crate::plan::{IdMaps, Namespaces, NetworkMaker, Plan, plan_namespaces};
 use crate::sys::network::Coming;
 use crate::sys::process::Child;
 use crate::sys::{Fail, settings};
@@ -25,20 +26,29 @@ pub struct Early {
     _untraced: Option<Untraced>,
 }
 
-/// Begins with it where the plan has the parent make it, if there is a helper to be had.
-pub fn begin(plan: &Plan) -> Result<Option<Early>> {
-    match (plan.namespaces.network, &plan.namespaces.maps) {
-        (NetworkMaker::Clone, _) => Ok(None),
-        (NetworkMaker::Parent, None) => {
-            let begun = Coming::begin().map_err(|fail| failed(plan, fail))?;
+/// Begins with it where the parent is to make it, if there is a helper to be had. It takes longer than all else, so it is
+/// begun before there is a plan; a config that is refused has it in vain.
+pub fn begin(config: &Config<'_>) -> Result<Option<Early>> {
+    // What is wrong with them, the plan tells.
+    match plan_namespaces(config) {
+        Ok(Namespaces { network: NetworkMaker::Parent, maps: None, .. }) => {
+            let begun = Coming::begin().map_err(|fail| failed(&["network"], fail))?;
             Ok(begun.map(|network| Early { network, _untraced: None }))
         }
-        (NetworkMaker::Parent, Some(maps)) => begin_in_new_user(plan, maps),
+        _ => Ok(None),
+    }
+}
+
+/// The same in a new user namespace, where the plan has one.
+pub fn begin_in_new_user(plan: &Plan) -> Result<Option<Early>> {
+    match (plan.namespaces.network, &plan.namespaces.maps) {
+        (NetworkMaker::Parent, Some(maps)) => begin_with_maps(plan, maps),
+        _ => Ok(None),
     }
 }
 
 /// The helper is in the new user namespace, and in our memory.
-fn begin_in_new_user(plan: &Plan, maps: &IdMaps) -> Result<Option<Early>> {
+fn begin_with_maps(plan: &Plan, maps: &IdMaps) -> Result<Option<Early>> {
     // The parent joins it for one clone3, and there would be two.
     if plan.namespaces.joins.iter().any(|join| join.kind == "pid") {
         return Ok(None);
@@ -53,7 +63,7 @@ fn begin_in_new_user(plan: &Plan, maps: &IdMaps) -> Result<Option<Early>> {
     };
     // Where there is no /proc this says so.
     drop(settle::open_proc()?);
-    let Some(network) = Coming::begin_in_new_user().map_err(|fail| failed(plan, fail))? else { return Ok(None) };
+    let Some(network) = Coming::begin_in_new_user().map_err(|fail| failed(kinds(plan), fail))? else { return Ok(None) };
     if let Some(pid) = network.process() {
         maps::write_maps(pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
     }
@@ -74,17 +84,19 @@ impl Early {
 
 /// Gives it to the child, which has got so far without it.
 pub fn hand_over(early: Early, channel: BorrowedFd<'_>, child: &Child, plan: &Plan) -> Result<()> {
-    let namespace = early.network.wait().map_err(|fail| failed(plan, fail))?;
+    let namespace = early.network.wait().map_err(|fail| failed(kinds(plan), fail))?;
     deliver(channel, child, plan, || wire::send_fd(channel, &[wire::NETWORK], namespace.as_fd()))?;
     // Before any GO: no other process has our memory when the program begins.
     drop(early);
     Ok(())
 }
 
-fn failed(plan: &Plan, fail: Fail) -> Error {
-    let error = Error::sys(ITEM, format!("{}(new network)", fail.call.name()), fail.errno);
-    let kinds: &[&str] = if plan.namespaces.is_new("user") { &["user", "network"] } else { &["network"] };
-    refusal::explain(error, kinds)
+fn kinds(plan: &Plan) -> &'static [&'static str] {
+    if plan.namespaces.is_new("user") { &["user", "network"] } else { &["network"] }
+}
+
+fn failed(kinds: &[&str], fail: Fail) -> Error {
+    refusal::explain(Error::sys(ITEM, format!("{}(new network)", fail.call.name()), fail.errno), kinds)
 }
 
 /// For its time nobody may trace this process who has fewer rights in the runtime's user namespace.

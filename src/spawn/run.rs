@@ -52,7 +52,7 @@ pub fn run(bundle: &Bundle, id: &ContainerId, options: &Options, how: RunOptions
     // With the container's directory goes its lock: other verbs may work on it from here.
     let Made { container, child, console, plan, .. } = made;
     drop(container);
-    let mut warnings = plan.warnings.clone();
+    let mut warnings = plan.all_warnings();
     let Some(signals) = signals else {
         let waited = notify.map_or(Ok(()), |n| n.wait(child.pidfd.as_fd(), child.pid.as_raw_nonzero().get()));
         warnings.extend(waited.err().map(|error| error.to_string()));
