@@ -101,6 +101,8 @@ pub(crate) fn resolve(profile: &Profile<'_>, parsed: &Parsed, options: &Options)
     resolver.gather_names(profile);
     resolver.make_chains();
     let stub = options.enosys_stub && !parsed.default.lets_through() && parsed.default != ENOSYS;
+    // One for all ABIs, which come one after the other.
+    let mut slots = Slots::new();
     let mut done = [false; Arch::ALL.len()];
     for &arch in &archs {
         if done[arch as usize] {
@@ -110,10 +112,10 @@ pub(crate) fn resolve(profile: &Profile<'_>, parsed: &Parsed, options: &Options)
             done[Arch::X86_64 as usize] = true;
             done[Arch::X32 as usize] = true;
             let has = |arch| archs.contains(&arch);
-            resolver.x86_64_space(has(Arch::X86_64), has(Arch::X32), stub)?
+            resolver.x86_64_space(&mut slots, has(Arch::X86_64), has(Arch::X32), stub)?
         } else {
             done[arch as usize] = true;
-            resolver.plain_space(arch, stub)?
+            resolver.plain_space(&mut slots, arch, stub)?
         };
         resolver.resolved.spaces.push(space);
     }
@@ -154,9 +156,9 @@ impl Resolver<'_> {
         }
     }
 
-    /// The rules of an ABI by number, and the largest number they name.
-    fn gather(&self, arch: Arch) -> (Slots, u32) {
-        let mut slots = Slots::new(arch.base());
+    /// The rules of an ABI by number; the largest number they name.
+    fn gather(&self, slots: &mut Slots, arch: Arch) -> u32 {
+        slots.begin(arch.base());
         let mut largest = 0;
         let multiplexes = arch.multiplexes();
         for &(id, rule) in &self.names {
@@ -167,16 +169,16 @@ impl Resolver<'_> {
                 if mux.is_none() {
                     largest = largest.max(number);
                 }
-                self.add(&mut slots, arch, number, rule, 0);
+                self.add(slots, arch, number, rule, 0);
             }
             if let Some(mux) = mux {
                 let call = table::find(mux.call).and_then(|id| table::number(arch, id));
                 if let Some(call) = call {
-                    self.add(&mut slots, arch, call, rule, mux.selector);
+                    self.add(slots, arch, call, rule, mux.selector);
                 }
             }
         }
-        (slots, largest)
+        largest
     }
 
     fn add(&self, slots: &mut Slots, arch: Arch, number: u32, rule: u16, selector: u8) {
@@ -239,11 +241,11 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn plain_space(&mut self, arch: Arch, stub: bool) -> Result<Space, Error> {
-        let (slots, largest) = self.gather(arch);
+    fn plain_space(&mut self, slots: &mut Slots, arch: Arch, stub: bool) -> Result<Space, Error> {
+        let largest = self.gather(slots, arch);
         let mut ranges = Ranges::new();
         let last = if stub && largest != 0 { largest } else { u32::MAX };
-        self.fill(&mut ranges, &slots, arch, 0, last)?;
+        self.fill(&mut ranges, slots, arch, 0, last)?;
         if last != u32::MAX {
             ranges.from(last + 1, Verdict::Return(ENOSYS));
         }
@@ -264,17 +266,17 @@ impl Resolver<'_> {
     /// A listed ABI alone kills the numbers of the other. -1, with which a
     /// tracer skips a call, counts as x86_64. ENOSYS answers look at bit 30
     /// only, the rest at the number being below or above: hence the quarters.
-    fn x86_64_space(&mut self, long: bool, x32: bool, stub: bool) -> Result<Space, Error> {
+    fn x86_64_space(&mut self, slots: &mut Slots, long: bool, x32: bool, stub: bool) -> Result<Space, Error> {
         let mut ranges = Ranges::new();
         let default = Verdict::Return(self.parsed.default);
         let bad = Verdict::Return(BAD_ARCH);
         let enosys = Verdict::Return(ENOSYS);
         let mut stubs = [false; 2];
         if long {
-            let (slots, largest) = self.gather(Arch::X86_64);
+            let largest = self.gather(slots, Arch::X86_64);
             stubs[0] = stub && largest != 0;
             let last = if stubs[0] { largest } else { X32_BIT - 1 };
-            self.fill(&mut ranges, &slots, Arch::X86_64, 0, last)?;
+            self.fill(&mut ranges, slots, Arch::X86_64, 0, last)?;
             if stubs[0] {
                 ranges.from(last + 1, enosys);
             }
@@ -282,10 +284,10 @@ impl Resolver<'_> {
             ranges.from(0, bad);
         }
         if x32 {
-            let (slots, largest) = self.gather(Arch::X32);
+            let largest = self.gather(slots, Arch::X32);
             stubs[1] = stub && largest != 0;
             let last = if stubs[1] { largest } else { 2 * X32_BIT - 1 };
-            self.fill(&mut ranges, &slots, Arch::X32, X32_BIT, last)?;
+            self.fill(&mut ranges, slots, Arch::X32, X32_BIT, last)?;
             if stubs[1] {
                 ranges.from(last + 1, enosys);
             }

@@ -33,8 +33,17 @@ pub(crate) enum Rules {
 }
 
 impl Slots {
-    pub(crate) fn new(base: u32) -> Slots {
-        Slots { base, dense: vec![EMPTY; DENSE as usize], used: 0, far: Vec::new(), links: Vec::new() }
+    pub(crate) fn new() -> Slots {
+        Slots { base: 0, dense: vec![EMPTY; DENSE as usize], used: 0, far: Vec::new(), links: Vec::new() }
+    }
+
+    /// Forgets all rules, for an ABI whose numbers begin here.
+    pub(crate) fn begin(&mut self, base: u32) {
+        self.base = base;
+        self.dense[..self.used].fill(EMPTY);
+        self.used = 0;
+        self.far.clear();
+        self.links.clear();
     }
 
     /// Adds a rule to a number. One without conditions beats all with, before
