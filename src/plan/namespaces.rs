@@ -349,13 +349,19 @@ pub fn change_root(
 
 /// Must the child have a copy of the runtime's memory, though it could borrow it (docs/decisions/shared-memory.md)?
 ///
-/// In a user or PID namespace that is not all its own there are others, who may trace it; a time namespace takes a
+/// In a user or PID namespace that is not all its own there are others, who may want to trace it; a time namespace takes a
 /// memory of its own (setns(2)); and where the kernel ends it for want of memory, it ends whoever shares it.
 pub fn need_own_memory(config: &Config<'_>, namespaces: &Namespaces) -> bool {
     let resources = config.linux.resources.as_ref();
     let limit = resources.and_then(|resources| resources.memory).and_then(|memory| memory.limit);
     let unified = resources.into_iter().flat_map(|resources| &resources.unified);
-    namespaces.has("user")
+    let hooks = &config.hooks;
+    // Such a child has to be dumpable for a while: for hooks without rights, and to write to its own oom_score_adj.
+    let seen = !hooks.prestart.is_empty()
+        || !hooks.create_runtime.is_empty()
+        || config.process.as_ref().is_some_and(|process| process.oom_score_adj.is_some());
+    namespaces.joins_user()
+        || namespaces.is_new("user") && seen
         || namespaces.has("time")
         || namespaces.joins.iter().any(|join| join.kind == "pid")
         || limit.is_some_and(|bytes| (0..SMALL_MEMORY).contains(&bytes))
@@ -383,7 +389,7 @@ mod tests {
             (
                 r#"{"namespaces":[{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":0,"size":1}],
                 "gidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#,
-                true,
+                false,
             ),
             (r#"{"namespaces":[{"type":"user","path":"/proc/1/ns/user"}]}"#, true),
             (r#"{"resources":{"memory":{"limit":16777215}}}"#, true),

@@ -325,7 +325,7 @@ fn build(
     parts: &Parts<'_>,
     config: &Config<'_>,
     claim: cgroup::Claim<'_>,
-    early: Option<Early>,
+    mut early: Option<Early>,
     outside: &mut Outside,
     child: &mut Option<Child>,
 ) -> Result<(OwnedFd, Option<OwnedFd>)> {
@@ -345,6 +345,9 @@ fn build(
         // Its ids are there before the child is.
         wire::send_byte(ours.as_fd(), wire::MAPPED)
             .map_err(|errno| Error::sys("create", "send to the child", errno))?;
+    }
+    if let Some(early) = early.as_mut().filter(|_| parts.shares_memory) {
+        early.stay_untraced();
     }
     let birth = settle::Birth { user: user.as_ref().map(AsFd::as_fd), shares_memory: parts.shares_memory };
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, birth, &cgroup, scene)?);

@@ -23,7 +23,7 @@ const ITEM: &str = "linux.namespaces network";
 pub struct Early {
     network: Coming,
     /// In this order: until the helper is gone.
-    _untraced: Option<Untraced>,
+    untraced: Option<Untraced>,
 }
 
 /// Begins with it where the parent is to make it, if there is a helper to be had. It takes longer than all else, so it is
@@ -33,7 +33,7 @@ pub fn begin(config: &Config<'_>) -> Result<Option<Early>> {
     match plan_namespaces(config) {
         Ok(Namespaces { network: NetworkMaker::Parent, maps: None, .. }) => {
             let begun = Coming::begin().map_err(|fail| failed(&["network"], fail))?;
-            Ok(begun.map(|network| Early { network, _untraced: None }))
+            Ok(begun.map(|network| Early { network, untraced: None }))
         }
         _ => Ok(None),
     }
@@ -68,10 +68,15 @@ fn begin_with_maps(plan: &Plan, maps: &IdMaps) -> Result<Option<Early>> {
         maps::write_maps(pid.as_raw_nonzero().get(), maps, plan.map_writers)?;
     }
     network.go_on();
-    Ok(Some(Early { network, _untraced: untraced }))
+    Ok(Some(Early { network, untraced }))
 }
 
 impl Early {
+    /// A child shares our memory from now on, and longer than what makes this.
+    pub fn stay_untraced(&mut self) {
+        std::mem::forget(self.untraced.take());
+    }
+
     /// A new user namespace, with its ids.
     pub fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         if self.network.process().is_none() {

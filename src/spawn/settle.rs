@@ -151,6 +151,7 @@ pub fn clone_child(
             let kinds = plan.namespaces.new_kinds();
             let call = match fail.call {
                 Call::Clone3 => format!("clone3(new {}, into the cgroup)", kinds.join(" ")),
+                Call::Mmap => "mmap(the child's stack)".to_owned(),
                 call => format!("{}(new user)", call.name()),
             };
             refusal::explain(Error::sys("linux.namespaces", call, fail.errno), kinds)
@@ -175,46 +176,75 @@ pub fn clone_child(
 fn clone_into(cgroup: &Cgroup<'_>, birth: Birth<'_>, flags: u64, scene: Scene) -> Result<Outcome<Child>> {
     let clone = |scene| clone_once(cgroup, birth, flags, scene);
     let made = match clone(Box::new(scene)) {
-        Err((fail, scene)) if fail.errno == Errno::OPNOTSUPP && cgroup.make_threaded()? => clone(scene),
+        Err(Refused { fail, scene: Some(scene) }) if fail.errno == Errno::OPNOTSUPP && cgroup.make_threaded()? => {
+            clone(scene)
+        }
         made => made,
     };
-    Ok(made.map_err(|(fail, _)| fail))
+    Ok(made.map_err(|refused| refused.fail))
 }
 
-/// With an error the scene comes back.
+/// No child was made.
+struct Refused {
+    fail: Fail,
+    /// For another try; not where a process in between has been killed with it.
+    scene: Option<Box<Scene>>,
+}
+
 fn clone_once(
     cgroup: &Cgroup<'_>,
     birth: Birth<'_>,
     flags: u64,
+    scene: Box<Scene>,
+) -> std::result::Result<Child, Refused> {
+    match birth.user {
+        Some(user) => clone_by_another(cgroup, user, flags, birth.shares_memory, scene),
+        None => clone_here(flags, cgroup.v2(), birth.shares_memory, scene),
+    }
+}
+
+fn clone_here(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    shares_memory: bool,
     mut scene: Box<Scene>,
-) -> std::result::Result<Child, (Fail, Box<Scene>)> {
-    let made = match birth {
-        Birth { user: Some(user), .. } => clone_by_another(cgroup, user, flags, &mut scene),
-        Birth { shares_memory: true, .. } => {
-            return clone3_sharing(flags, cgroup.v2(), scene, |scene| run_child(scene))
-                .map_err(|(errno, scene)| (Fail { call: Call::Clone3, errno }, scene));
-        }
-        _ => process::clone3(flags, cgroup.v2(), || run_child(&mut scene)).during(Call::Clone3),
-    };
-    made.map_err(|fail| (fail, scene))
+) -> std::result::Result<Child, Refused> {
+    if shares_memory {
+        let refused = |(fail, scene)| Refused { fail, scene: Some(scene) };
+        return clone3_sharing(flags, cgroup, scene, |scene| run_child(scene)).map_err(refused);
+    }
+    let made = process::clone3(flags, cgroup, || run_child(&mut scene)).during(Call::Clone3);
+    made.map_err(|fail| Refused { fail, scene: Some(scene) })
 }
 
 /// clone3 from inside the new user namespace: by a process that enters it in our place while we stand still, and is
 /// in the cgroup already. Nobody else is in there, and nobody may trace us who could not before.
-fn clone_by_another(cgroup: &Cgroup<'_>, user: BorrowedFd<'_>, flags: u64, scene: &mut Scene) -> Outcome<Child> {
-    let mut made = Err(Errno::CHILD).during(Call::Clone3);
-    // It shares our descriptors: the pidfd of its sibling is ours.
+fn clone_by_another(
+    cgroup: &Cgroup<'_>,
+    user: BorrowedFd<'_>,
+    flags: u64,
+    shares_memory: bool,
+    scene: Box<Scene>,
+) -> std::result::Result<Child, Refused> {
+    let (mut scene, mut made) = (Some(scene), None);
+    // It shares our descriptors: the pidfd of its sibling is ours. So is what it allocates, while we stand still.
     let between = clone3_vfork(cgroup.v2(), true, || {
-        made = settings::setns(user, libc::CLONE_NEWUSER as u64).during(Call::Setns).and_then(|()| {
-            let flags = flags | libc::CLONE_PARENT as u64;
-            process::clone3(flags, None, || run_child(scene)).during(Call::Clone3)
+        let Some(scene) = scene.take() else { return 0 };
+        made = Some(match settings::setns(user, libc::CLONE_NEWUSER as u64).during(Call::Setns) {
+            Ok(()) => clone_here(flags | libc::CLONE_PARENT as u64, None, shares_memory, scene),
+            Err(fail) => Err(Refused { fail, scene: Some(scene) }),
         });
         0
     });
-    let between = between.during(Call::Clone3)?;
-    // It has ended, or we would not go on; what is not fetched is the kernel's to tidy up after us.
-    retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
-    made
+    let errno = match between {
+        Err(errno) => errno,
+        Ok(between) => {
+            // It has ended, or we would not go on; what is not fetched is the kernel's to tidy up after us.
+            retry_on_intr(|| waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
+            Errno::CHILD
+        }
+    };
+    made.unwrap_or(Err(Refused { fail: Fail { call: Call::Clone3, errno }, scene }))
 }
 
 /// Calls `clone` for a child that is born among strangers, who must not ptrace it: it inherits this.

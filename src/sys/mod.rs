@@ -74,7 +74,7 @@ calls! {
     Fsopen = "fsopen", Fstat = "fstat", Fstatfs = "fstatfs", Getcwd = "getcwd", Getdents = "getdents64",
     HookStatus = "hook", HookTimeout = "hook timeout", Ioctl = "ioctl", IoprioSet = "ioprio_set",
     Keyctl = "keyctl", Lookup = "lookup in $PATH", MemfdCreate = "memfd_create", Mkdirat = "mkdirat",
-    Mknodat = "mknodat", Mount = "mount", MountSetattr = "mount_setattr", MoveMount = "move_mount",
+    Mknodat = "mknodat", Mmap = "mmap", Mount = "mount", MountSetattr = "mount_setattr", MoveMount = "move_mount",
     Openat = "openat", Openat2 = "openat2", OpenTree = "open_tree", Personality = "personality",
     PidfdOpen = "pidfd_open", PivotRoot = "pivot_root", Poll = "poll", Prctl = "prctl",
     Prlimit = "prlimit", Read = "read", Readlinkat = "readlinkat", Recv = "recv",

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 
 use super::process::{CLONE_CLEAR_SIGHAND, Child, CloneArgs, exit_now};
 use super::vfork::clone3_on_stack;
+use super::{Call, During, Fail};
 
 /// Several times what the deepest step takes (paths of PATH_MAX); what is not touched costs nothing.
 const STACK: usize = 256 << 10;
@@ -23,7 +24,7 @@ struct Story<T> {
 }
 
 /// clone3(2) without a copy of the memory, and without standing still: the child runs `body(&mut scene)`, on a stack of
-/// its own, and ends with the status that this gives. `flags` are `CLONE_NEW*`; CLONE_PIDFD is added, CLONE_INTO_CGROUP
+/// its own, and ends with the status that this gives. `flags` are `CLONE_NEW*` and CLONE_PARENT; CLONE_PIDFD is added, CLONE_INTO_CGROUP
 /// where `cgroup` is given.
 ///
 /// The scene and the stack are the child's and stay for ever: nobody tells when it needs them no longer. After an
@@ -38,17 +39,18 @@ pub fn clone3_sharing<T: Send + 'static>(
     cgroup: Option<BorrowedFd<'_>>,
     scene: T,
     body: fn(&mut T) -> i32,
-) -> Result<Child, (Errno, T)> {
-    let stack = match map_stack() {
+) -> Result<Child, (Fail, T)> {
+    let stack = match map_stack().during(Call::Mmap) {
         Ok(stack) => stack,
-        Err(errno) => return Err((errno, scene)),
+        Err(fail) => return Err((fail, scene)),
     };
     let story = Box::into_raw(Box::new(Story { body, scene }));
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling (CLONE_PARENT) has the exit signal of its cloner (clone(2)).
+        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
         stack: stack as u64 + GUARD as u64,
         stack_size: STACK as u64,
         ..CloneArgs::default()
@@ -68,7 +70,7 @@ pub fn clone3_sharing<T: Send + 'static>(
                 munmap(stack, GUARD + STACK).ok();
                 Box::from_raw(story)
             };
-            Err((Errno::from_raw_os_error(-result as i32), story.scene))
+            Err((Fail { call: Call::Clone3, errno: Errno::from_raw_os_error(-result as i32) }, story.scene))
         }
     }
 }
@@ -117,7 +119,7 @@ mod tests {
             7
         });
         let child = match child {
-            Err((Errno::NOSYS, _)) => return,
+            Err((Fail { errno: Errno::NOSYS, .. }, _)) => return,
             child => child.expect("cloned"),
         };
         while word.load(Ordering::Acquire) != 1 {
@@ -132,8 +134,8 @@ mod tests {
     fn after_an_error_the_scene_is_the_callers_again() {
         let word = Arc::new(());
         let no_such_flags = libc::CLONE_SIGHAND as u64;
-        let (errno, scene) = clone3_sharing(no_such_flags, None, Arc::clone(&word), |_| 0).expect_err("refused");
-        assert!(matches!(errno, Errno::INVAL | Errno::NOSYS), "{errno}");
+        let (fail, scene) = clone3_sharing(no_such_flags, None, Arc::clone(&word), |_| 0).expect_err("refused");
+        assert!(fail.call == Call::Clone3 && matches!(fail.errno, Errno::INVAL | Errno::NOSYS), "{fail:?}");
         drop(scene);
         assert_eq!(Arc::strong_count(&word), 1);
     }

@@ -351,23 +351,35 @@ fn same_user(group: &mut Group) {
         (: < /proc/PID/environ) 2>/dev/null && echo environment
         for way in root cwd exe fd/0; do test -e /proc/PID/$way && echo $way; done
         true"#;
-    group.add("a_user_of_the_hosts_with_the_same_id_cannot_trace_init_before_start", |t| {
-        t.set("/process/user", json!({"uid": 1000, "gid": 1000}));
-        t.capabilities(&[]);
-        t.sh("echo ran");
-        t.create()?;
-        let host_id = if t.mode == Mode::Root { 1000 } else { t.host_id(1000) };
-        let pid = t.pid()?;
-        let mut neighbour = Command::new("/bin/sh");
-        neighbour.args(["-c", &LOOK.replace("PID", &pid.to_string())]).uid(host_id).gid(host_id);
-        let seen = match neighbour.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return skip("requires that user"),
-            other => other
-                .map(|o| format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr)))?,
-        };
-        equal!(seen.as_str(), "same user\n", "what it reaches of init");
-        Ok(())
-    });
+    for (inside, who) in [(1000, "user"), (0, "root")] {
+        group.add(
+            format!("a_user_of_the_hosts_with_the_id_of_the_containers_{who}_cannot_trace_init_before_start"),
+            move |t| {
+                if t.mode != Mode::UserNamespace && inside == 0 {
+                    return skip(
+                        "requires a user namespace whose root is nobody else: neither the host, nor the caller",
+                    );
+                }
+                t.set("/process/user", json!({"uid": inside, "gid": inside}));
+                t.capabilities(&[]);
+                t.sh("echo ran");
+                t.create()?;
+                let host_id = if t.mode == Mode::Root { inside } else { t.host_id(inside) };
+                let mut neighbour = Command::new("/bin/sh");
+                neighbour.args(["-c", &LOOK.replace("PID", &t.pid()?.to_string())]).uid(host_id).gid(host_id);
+                let seen = match neighbour.output() {
+                    Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                        return skip("requires that user");
+                    }
+                    seen => seen?,
+                };
+                let seen =
+                    format!("{}{}", String::from_utf8_lossy(&seen.stdout), String::from_utf8_lossy(&seen.stderr));
+                equal!(seen.as_str(), "same user\n", "what it reaches of init");
+                Ok(())
+            },
+        );
+    }
 }
 
 /// Hazard: a container without a mount namespace of its own changes the propagation of the host's `/`.
