@@ -9,7 +9,7 @@ use crate::sys::Call;
 use crate::sys::mount::MountAttr;
 
 use super::step::{FileSystem, MountStep, MountWhat, Step};
-use super::{HookStep, Plan};
+use super::{HookStep, NetworkMaker, Plan};
 
 fn text(s: &CStr) -> String {
     s.to_string_lossy().into_owned()
@@ -345,7 +345,22 @@ impl Plan {
     /// The lines of `xebec plan`: actor, config item, act.
     fn lines(&self) -> Vec<Line> {
         let parent = |item: &str, act: String| ("parent", item.to_owned(), act);
-        let mut lines = vec![parent("state", "claim the id, lock, write state.json and config.json".into())];
+        let early: &[&str] = match (self.namespaces.network, self.namespaces.is_new("user")) {
+            (NetworkMaker::Clone, _) => &[],
+            (NetworkMaker::Parent, false) => &["network"],
+            (NetworkMaker::Parent, true) => &["user", "network"],
+        };
+        let mut lines = Vec::new();
+        let maps = self.namespaces.maps.as_ref().map(|maps| {
+            let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
+            parent("linux.uidMappings", act)
+        });
+        let (early_maps, maps) = if early.contains(&"user") { (maps, None) } else { (None, maps) };
+        if !early.is_empty() {
+            lines.push(parent("linux.namespaces", format!("begin new [{}], beside what follows", early.join(" "))));
+        }
+        lines.extend(early_maps);
+        lines.push(parent("state", "claim the id, lock, write state.json and config.json".into()));
         for join in &self.namespaces.joins {
             lines.push(parent(
                 &format!("linux.namespaces[{}] {}", join.index, join.kind),
@@ -364,12 +379,14 @@ impl Plan {
         let into = if before.is_empty() { "" } else { " into the cgroup" };
         lines.extend(before);
         let kinds = self.namespaces.new_kinds();
-        let at_clone: Vec<&str> = kinds.iter().copied().filter(|k| !matches!(*k, "cgroup" | "time")).collect();
+        let later = |kind: &str| match kind {
+            "cgroup" | "time" => true,
+            "mount" => self.namespaces.small_mounts,
+            kind => early.contains(&kind),
+        };
+        let at_clone: Vec<&str> = kinds.iter().copied().filter(|kind| !later(kind)).collect();
         lines.push(parent("linux.namespaces", format!("clone3 new [{}]{into}", at_clone.join(" "))));
-        if let Some(maps) = &self.namespaces.maps {
-            let act = format!("write uid_map ({} lines) and gid_map ({} lines)", maps.uid.len(), maps.gid.len());
-            lines.push(parent("linux.uidMappings", act));
-        }
+        lines.extend(maps);
         lines.extend(after);
         for act in self.resctrl.iter().flat_map(super::Resctrl::acts) {
             lines.push(parent("linux.intelRdt", act));
