@@ -19,40 +19,67 @@ const EVENTS: &str = "cgroup.events";
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(50);
 
-impl Record {
+/// A handle of the cgroup that freezes a container. It is never that of the next container which has a cgroup of this
+/// name: when the cgroup has been removed, nothing can be written by it.
+#[derive(Debug)]
+pub struct Freezer {
+    dir: Dir,
+    v2: bool,
+}
+
+impl Freezer {
     /// Freezes every process, and returns once all are frozen. If that takes more
     /// than ten seconds the cgroup is thawed again and the call fails.
     pub fn freeze(&self) -> Result<()> {
-        if let Some(path) = &self.v2 {
-            return freeze_v2(&open(path)?);
+        let dir = &self.dir;
+        if self.v2 {
+            return freeze_v2(dir);
         }
-        let dir = open(self.freezer()?)?;
         let deadline = Instant::now() + PATIENCE;
         let mut nap = Duration::from_micros(50);
         while Instant::now() < deadline {
-            set(&dir, "freezer.state", "FROZEN")?;
-            if state(&dir)? == "FROZEN" {
+            set(dir, "freezer.state", "FROZEN")?;
+            if state(dir)? == "FROZEN" {
                 return Ok(());
             }
             std::thread::sleep(nap);
             nap = (nap * 2).min(Duration::from_millis(20));
         }
-        set(&dir, "freezer.state", "THAWED")?;
+        set(dir, "freezer.state", "THAWED")?;
         Err(Error::sys("cgroup", format!("write({:?}, \"FROZEN\")", dir.join("freezer.state")), Errno::TIMEDOUT))
     }
 
     /// Lets a frozen container run again.
     pub fn thaw(&self) -> Result<()> {
-        if let Some(path) = &self.v2 {
-            let dir = open(path)?;
-            return set(&dir, "cgroup.freeze", "0");
-        }
-        set(&open(self.freezer()?)?, "freezer.state", "THAWED")
+        let (file, value) = if self.v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        set(&self.dir, file, value)
+    }
+}
+
+impl Record {
+    /// What freezes this container now.
+    pub fn freezer(&self) -> Result<Freezer> {
+        let (path, v2) = match &self.v2 {
+            Some(path) => (path.as_str(), true),
+            None => (self.freezer_in_v1()?, false),
+        };
+        let dir = Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))?;
+        Ok(Freezer { dir, v2 })
+    }
+
+    /// [`Freezer::freeze`].
+    pub fn freeze(&self) -> Result<()> {
+        self.freezer()?.freeze()
+    }
+
+    /// [`Freezer::thaw`].
+    pub fn thaw(&self) -> Result<()> {
+        self.freezer()?.thaw()
     }
 
     /// Whether this container itself is frozen (not only a cgroup above it).
     pub fn is_frozen(&self) -> Result<bool> {
-        let (path, file, frozen) = match (&self.v2, self.freezer()) {
+        let (path, file, frozen) = match (&self.v2, self.freezer_in_v1()) {
             (Some(path), _) => (path.as_str(), "cgroup.freeze", "1"),
             (None, Ok(path)) => (path, "freezer.state", "FROZEN"),
             // No cgroup that could freeze.
@@ -71,15 +98,11 @@ impl Record {
         }
     }
 
-    fn freezer(&self) -> Result<&str> {
+    fn freezer_in_v1(&self) -> Result<&str> {
         let has = |controllers: &str| controllers.split(',').any(|c| c == "freezer");
         let found = self.v1.iter().find(|(controllers, _)| has(controllers)).map(|(_, path)| path.as_str());
         found.ok_or_else(|| Error::invalid("cgroup", "this container has no cgroup that can be frozen"))
     }
-}
-
-fn open(path: &str) -> Result<Dir> {
-    Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))
 }
 
 fn set(dir: &Dir, file: &str, value: &str) -> Result<()> {

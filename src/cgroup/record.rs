@@ -75,8 +75,19 @@ impl Record {
     /// file, and for other signals, the cgroup is frozen while its processes are
     /// counted; SIGKILL is then repeated until none is left, for ten seconds at most.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
+        self.kill_everybody(self.everybody(signal)?.as_ref(), signal)
+    }
+
+    /// A handle of the cgroup that [`Record::kill_everybody`] is for, if it is there; never that of the next container
+    /// which has a cgroup of this name.
+    pub fn everybody(&self, signal: Signal) -> Result<Option<Dir>> {
         let top = self.top().filter(|_| signal == Signal::KILL);
-        let Some(dir) = open_if_there(top.or(self.main()))? else { return Ok(()) };
+        open_if_there(top.or(self.main()))
+    }
+
+    /// [`Record::kill_all`] by a handle.
+    pub fn kill_everybody(&self, everybody: Option<&Dir>, signal: Signal) -> Result<()> {
+        let Some(dir) = everybody else { return Ok(()) };
         if signal == Signal::KILL && self.v2.is_some() {
             match dir.write("cgroup.kill", "1") {
                 Ok(()) | Err(Errno::NODEV) => return self.kill_in_v1(),
@@ -87,7 +98,7 @@ impl Record {
                 }
             }
         }
-        self.kill_one_by_one(&dir, signal)
+        self.kill_one_by_one(dir, signal)
     }
 
     /// Kills processes of a hybrid host that are in a v1 hierarchy but not in the v2 one:

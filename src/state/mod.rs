@@ -202,7 +202,8 @@ impl Container {
         if self.is_gone()? { Err(no_such(&self.id, &self.root)) } else { Ok(()) }
     }
 
-    fn is_gone(&self) -> Result<bool> {
+    /// Has it been deleted since it was opened?
+    pub fn is_gone(&self) -> Result<bool> {
         let stat = fstat(&self.dir).map_err(|errno| Error::sys(item(&self.id), "fstat", errno))?;
         Ok(stat.st_nlink == 0)
     }

@@ -19,10 +19,13 @@ pub fn pause(root: &Path, id: &ContainerId) -> Result<()> {
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
     let record = container.finished(&text)?;
+    // Opened before the look: who runs then has had it all the time. Later, the path may be the next container's, which
+    // would be frozen in the middle of its create.
+    let freezer = record.cgroup.freezer();
     match container.status(&record.cgroup)?.0 {
-        Status::Running => {
-            record.cgroup.freeze().map_err(|error| or_ended(&container, &record, "container not running", error))
-        }
+        Status::Running => freezer
+            .and_then(|freezer| freezer.freeze())
+            .map_err(|error| or_ended(&container, &record, "container not running", error)),
         // Engines know runc's words.
         status => Err(wrong_state(&container, "container not running", status)),
     }
@@ -36,10 +39,11 @@ pub fn resume(root: &Path, id: &ContainerId) -> Result<()> {
     let container = Container::open(root, id)?;
     let text = container.record_text()?;
     let record = container.finished(&text)?;
+    let freezer = record.cgroup.freezer();
     match container.status(&record.cgroup)?.0 {
-        Status::Paused => {
-            record.cgroup.thaw().map_err(|error| or_ended(&container, &record, "container not paused", error))
-        }
+        Status::Paused => freezer
+            .and_then(|freezer| freezer.thaw())
+            .map_err(|error| or_ended(&container, &record, "container not paused", error)),
         status => Err(wrong_state(&container, "container not paused", status)),
     }
 }

@@ -33,18 +33,27 @@ pub fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()>
             .ok_or_else(|| Error::invalid("--all", format!("signal {signal} cannot be sent to all")))?;
         // Without a cgroup of its own, init is all that is known of the container.
         if !record.cgroup.is_none() {
-            return record.cgroup.kill_all(named);
+            // The cgroup of who is still there then, and not of the next container with this id.
+            let everybody = record.cgroup.everybody(named)?;
+            return match container.is_gone()? {
+                true => Err(not_running(&container)),
+                false => record.cgroup.kill_everybody(everybody.as_ref(), named),
+            };
         }
     }
     let Some(pidfd) = pidfd else {
-        // Engines look for these words.
-        return Err(Error::new(Kind::WrongState, container.item(), "container not running"));
+        return Err(not_running(&container));
     };
     match pidfd_send_signal(pidfd.as_fd(), signal) {
         Ok(()) => thaw_for_kill(record.as_ref(), signal),
-        Err(Errno::SRCH) => Err(Error::new(Kind::WrongState, container.item(), "container not running")),
+        Err(Errno::SRCH) => Err(not_running(&container)),
         Err(errno) => Err(Error::sys(container.item(), format!("pidfd_send_signal({signal})"), errno)),
     }
+}
+
+/// Engines look for these words.
+fn not_running(container: &Container) -> Error {
+    Error::new(Kind::WrongState, container.item(), "container not running")
 }
 
 /// In a frozen cgroup v1 even SIGKILL waits for the thaw.
@@ -85,13 +94,25 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<Vec<String>>
 }
 
 /// Ends the init that a `start` may be waiting for, with the lock: as long as a seccomp agent leaves
-/// its execve unanswered, or as it is paused just before that.
+/// its execve unanswered, or as it is paused just before that. A create in a cgroup that somebody has frozen goes on.
 fn end_start(container: &Container) -> Result<()> {
-    let Some(init) = container.created_init()? else { return Ok(()) };
+    let Some(init) = container.created_init()? else { return thaw_creating(container) };
     let Some(pidfd) = init.pidfd()? else { return Ok(()) };
     match pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(errno) => Err(Error::sys(container.item(), "pidfd_send_signal(SIGKILL)", errno)),
+    }
+}
+
+fn thaw_creating(container: &Container) -> Result<()> {
+    let text = container.record_text()?;
+    match Container::parse(&text) {
+        Some(record) if record.cgroup.is_frozen()? => match record.cgroup.thaw() {
+            // Not where it is gone meanwhile.
+            Err(error) if record.cgroup.is_frozen()? => Err(error),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 
