@@ -24,8 +24,8 @@ struct Story<T> {
 }
 
 /// clone3(2) without a copy of the memory, and without standing still: the child runs `body(&mut scene)`, on a stack of
-/// its own, and ends with the status that this gives. `flags` are `CLONE_NEW*` and CLONE_PARENT; CLONE_PIDFD is added, CLONE_INTO_CGROUP
-/// where `cgroup` is given.
+/// its own, and ends with the status that this gives. `flags` are `CLONE_NEW*` and CLONE_PARENT; CLONE_PIDFD is added, and
+/// CLONE_INTO_CGROUP where `cgroup` is given.
 ///
 /// The scene and the stack are the child's and stay for ever: nobody tells when it needs them no longer. After an
 /// error the caller has the scene again; that is ENOSYS on other machines than x86_64 and aarch64.
@@ -44,35 +44,45 @@ pub fn clone3_sharing<T: Send + 'static>(
         Ok(stack) => stack,
         Err(fail) => return Err((fail, scene)),
     };
-    let story = Box::into_raw(Box::new(Story { body, scene }));
+    let (bottom, story) = (stack as usize + GUARD, top_for::<Story<T>>(stack));
+    // SAFETY: the place is aligned for a Story, in the new mapping, and nobody else's.
+    unsafe { story.write(Story { body, scene }) };
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         // A sibling (CLONE_PARENT) has the exit signal of its cloner (clone(2)).
         exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
-        stack: stack as u64 + GUARD as u64,
-        stack_size: STACK as u64,
+        stack: bottom as u64,
+        stack_size: (story as usize - bottom) as u64,
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
         args.enter_cgroup(cgroup);
     }
-    // SAFETY: the stack is new, page-aligned and never unmapped once there is a child; `story` is a valid Story that is
-    // the child's alone from here on; `enter::<T>` never returns.
+    // SAFETY: the stack is new, its end aligned to 16 bytes, and it is never unmapped once there is a child; `story` is a
+    // valid Story that is the child's alone from here on; `enter::<T>` never returns.
     let result = unsafe { clone3_on_stack(&raw mut args, enter::<T>, story.cast()) };
     match Pid::from_raw(result.max(0) as i32) {
         // SAFETY: the kernel wrote a fresh fd for the child into `pidfd`.
         Some(pid) => Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
         None => {
-            // SAFETY: there is no child; both are ours alone again, as they were made.
-            let story = unsafe {
+            // SAFETY: there is no child; the story is ours again as it was written, and is moved out before its memory goes.
+            let scene = unsafe {
+                let Story { scene, .. } = story.read();
                 munmap(stack, GUARD + STACK).ok();
-                Box::from_raw(story)
+                scene
             };
-            Err((Fail { call: Call::Clone3, errno: Errno::from_raw_os_error(-result as i32) }, story.scene))
+            Err((Fail { call: Call::Clone3, errno: Errno::from_raw_os_error(-result as i32) }, scene))
         }
     }
+}
+
+/// The place for a `T` at the top of a stack, which begins below it.
+fn top_for<T>(stack: *mut c_void) -> *mut T {
+    const { assert!(size_of::<T>() <= STACK / 4 && align_of::<T>() <= 4096) };
+    let below = size_of::<T>().next_multiple_of(align_of::<T>().max(16));
+    stack.wrapping_byte_add(GUARD + STACK - below).cast()
 }
 
 /// Memory for a stack, behind pages that nobody may touch.
@@ -80,7 +90,11 @@ fn map_stack() -> Result<*mut c_void, Errno> {
     // SAFETY: a new mapping at an address of the kernel's choice, of which a part becomes writable.
     unsafe {
         let all = mmap_anonymous(std::ptr::null_mut(), GUARD + STACK, ProtFlags::empty(), MapFlags::PRIVATE)?;
-        mprotect(all.byte_add(GUARD), STACK, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        let usable = mprotect(all.byte_add(GUARD), STACK, MprotectFlags::READ | MprotectFlags::WRITE);
+        if let Err(errno) = usable {
+            munmap(all, GUARD + STACK).ok();
+            return Err(errno);
+        }
         Ok(all)
     }
 }
@@ -109,25 +123,31 @@ mod tests {
     }
 
     #[test]
-    fn the_child_works_in_our_memory_while_we_go_on() {
-        let word = Arc::new(AtomicU32::new(0));
-        let child = clone3_sharing(0, None, Arc::clone(&word), |word| {
-            word.store(1, Ordering::Release);
-            while word.load(Ordering::Acquire) != 2 {
+    fn the_child_works_in_our_memory_while_we_go_on_and_keeps_its_scene() {
+        static WORD: AtomicU32 = AtomicU32::new(0);
+        struct Kept;
+        impl Drop for Kept {
+            fn drop(&mut self) {
+                WORD.store(99, Ordering::Release);
+            }
+        }
+        let child = clone3_sharing(0, None, Kept, |_| {
+            WORD.store(1, Ordering::Release);
+            while WORD.load(Ordering::Acquire) != 2 {
                 std::hint::spin_loop();
             }
             7
         });
         let child = match child {
             Err((Fail { errno: Errno::NOSYS, .. }, _)) => return,
-            child => child.expect("cloned"),
+            child => child.map_err(|(fail, _)| fail).expect("cloned"),
         };
-        while word.load(Ordering::Acquire) != 1 {
+        while WORD.load(Ordering::Acquire) != 1 {
             std::hint::spin_loop();
         }
-        word.store(2, Ordering::Release);
+        WORD.store(2, Ordering::Release);
         assert_eq!(status(&child), Some(7));
-        assert_eq!(Arc::strong_count(&word), 2, "what the child may use stays");
+        assert_eq!(WORD.load(Ordering::Acquire), 2, "what the child may use is not dropped");
     }
 
     #[test]
