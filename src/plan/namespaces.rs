@@ -149,16 +149,17 @@ impl Namespaces {
 pub fn plan_namespaces(config: &Config<'_>) -> Result<Namespaces> {
     let mut namespaces = Namespaces::default();
     for (index, namespace) in config.linux.namespaces.iter().enumerate() {
-        let item = format!("linux.namespaces[{index}]");
+        // Formatted for an error only: a create reads these twice.
+        let item = || format!("linux.namespaces[{index}]");
         let Some(&(kind, flag)) = NAMESPACES.iter().find(|(kind, _)| *kind == &*namespace.kind) else {
-            return Err(Error::invalid(item, format!("{} is not a namespace type", namespace.kind)));
+            return Err(Error::invalid(item(), format!("{} is not a namespace type", namespace.kind)));
         };
         if namespaces.has(kind) {
-            return Err(Error::invalid(item, format!("{kind} is there twice")));
+            return Err(Error::invalid(item(), format!("{kind} is there twice")));
         }
         match namespace.path.as_deref().filter(|path| !path.is_empty()) {
             Some(path) => {
-                let path = cstring(&item, path)?;
+                let path = cstring(&item(), path)?;
                 namespaces.joins.push(Join { kind, flag: flag as u64, path, index, by_parent: kind == "pid" });
             }
             None => namespaces.new.push(kind),

@@ -141,11 +141,17 @@ struct Made {
 
 /// Plans `create` without doing anything: what `xebec plan` prints.
 pub fn plan(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Options) -> Result<Plan> {
-    plan_and(config, bundle, id, options, false)
+    plan_for(config, bundle, id, options, false)
 }
 
-/// `later`: the seccomp filter may be left out.
-fn plan_and(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Options, later: bool) -> Result<Plan> {
+/// `filter_later`: who asks adds the seccomp filter where the plan leaves it out ([`Request::filter_later`]).
+fn plan_for(
+    config: &Config<'_>,
+    bundle: &Bundle,
+    id: &ContainerId,
+    options: &Options,
+    filter_later: bool,
+) -> Result<Plan> {
     let request = Request {
         id: id.as_str().to_owned(),
         bundle: bundle.dir().display().to_string(),
@@ -158,7 +164,7 @@ fn plan_and(config: &Config<'_>, bundle: &Bundle, id: &ContainerId, options: &Op
             .map(|_| format!("{}/{id}/{}", options.root.display(), notify::DIRECTORY)),
         cgroup_driver: options.cgroup_driver,
         // A recording tells how long the filter is before there is a child.
-        filter_later: later && options.share_memory && options.timings.is_none(),
+        filter_later: filter_later && options.share_memory && options.timings.is_none(),
     };
     plan::plan(config, &request, &Host::default())
 }
@@ -181,7 +187,7 @@ fn make(bundle: &Bundle, id: &ContainerId, options: &Options, opener: Opener, de
     let (findings, warnings) = crate::config::check(&config);
     crate::config::Findings(&findings).refuse(bundle.config_name())?;
     options.mark("plan");
-    let mut plan = plan_and(&config, bundle, id, options, true)?;
+    let mut plan = plan_for(&config, bundle, id, options, true)?;
     run::refuse_lost_terminal(detached, plan.terminal, options)?;
     plan.warnings.extend(warnings.iter().map(ToString::to_string));
     let shares_memory = shares_memory(&plan, options, opener);

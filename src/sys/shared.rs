@@ -92,6 +92,7 @@ fn map_stack() -> Result<*mut c_void, Errno> {
         let all = mmap_anonymous(std::ptr::null_mut(), GUARD + STACK, ProtFlags::empty(), MapFlags::PRIVATE)?;
         let usable = mprotect(all.byte_add(GUARD), STACK, MprotectFlags::READ | MprotectFlags::WRITE);
         if let Err(errno) = usable {
+            // It cannot fail for a whole mapping.
             munmap(all, GUARD + STACK).ok();
             return Err(errno);
         }

@@ -12,7 +12,7 @@ use super::process::{CLONE_CLEAR_SIGHAND, Child, CloneArgs, exit_now};
 /// the calling thread stands still until it has executed a program or ended (CLONE_VFORK).
 ///
 /// The child has this thread's thread-local variables too, errno among them; nobody else uses them meanwhile.
-/// `body` must not allocate, must not close what an `OwnedFd` of the caller's stands for in
+/// What `body` allocates and frees is the caller's, in whose place it works. It must not panic, must not close what an `OwnedFd` of the caller's stands for in
 /// any other way than by closing its own copy (the fd table is its own, unless `share_files`), and what it leaves
 /// in memory is what the caller finds. ENOSYS on other machines than x86_64 and aarch64.
 pub fn clone3_vfork<F: FnMut() -> i32>(
