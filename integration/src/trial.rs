@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bundle;
 use crate::call::{Call, Done, Live, eventually};
-use crate::case::{Outcome, Stop, fail};
+use crate::case::{Outcome, Stop, fail, skip};
 use crate::leftovers::Baseline;
 use crate::mode::{self, Mode};
 use crate::options::View;
@@ -518,6 +518,16 @@ pub fn as_words(words: &[String]) -> Vec<&str> {
 pub fn status_field<'a>(text: &'a str, field: &str) -> Outcome<&'a str> {
     let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     found.map(str::trim).ok_or_else(|| Stop::Fail(format!("no field {field} in: {text}")))
+}
+
+/// Whether cgroup v2 has this controller where we are.
+pub fn has_controller(name: &str) -> bool {
+    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    list.split_whitespace().any(|controller| controller == name)
+}
+
+pub fn requires_controller(name: &str) -> Outcome {
+    if has_controller(name) { Ok(()) } else { skip(format!("requires controller {name} on cgroup2")) }
 }
 
 /// Whether a process lives: a zombie is dead and only waits for its parent to ask.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Group, Outcome, skip};
 use crate::options::View;
-use crate::trial::Trial;
+use crate::trial::{Trial, has_controller, requires_controller};
 use crate::{ensure, equal, proc};
 
 const HUNDRED_MIB: &str = "104857600";
@@ -32,15 +32,6 @@ pub fn directory(t: &Trial) -> Outcome<PathBuf> {
         return skip("requires --cgroup-view v2");
     }
     Ok(PathBuf::from(format!("/sys/fs/cgroup{}/{}", t.cgroup_base(), t.id)))
-}
-
-pub fn requires_controller(name: &str) -> Outcome {
-    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    if list.split_whitespace().any(|controller| controller == name) {
-        Ok(())
-    } else {
-        skip(format!("requires controller {name} on cgroup2"))
-    }
 }
 
 /// A process's path on cgroup v2.
@@ -267,7 +258,7 @@ fn absent_controllers(group: &mut Group) {
         let resources = resources.clone();
         group.add(format!("a_{controller}_limit_without_the_controller_is_refused"), move |t| {
             directory(t)?;
-            if requires_controller(controller).is_ok() {
+            if has_controller(controller) {
                 return skip(format!("requires a cgroup2 hierarchy without controller {controller}"));
             }
             t.set(&format!("/linux/resources/{controller}"), resources.clone());

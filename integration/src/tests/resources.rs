@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cgroups::{directory, requires_controller};
+use super::cgroups::directory;
 use crate::call::{Done, eventually};
 use crate::case::{Group, Outcome, Stop, skip};
-use crate::trial::Trial;
+use crate::trial::{Trial, requires_controller};
 use crate::{ensure, equal, proc};
 
 const MIB: u64 = 1 << 20;

@@ -9,14 +9,11 @@ use nix::unistd::Pid;
 
 use crate::call::{Call, Done, Live, eventually};
 use crate::case::{Outcome, fail};
-use crate::trial::{Trial, alive, status_field};
+use crate::trial::{Trial, alive, has_controller, requires_controller, status_field};
 use crate::{ensure, equal};
 
 use super::image;
-use super::session::{
-    Daemon, LIMIT, Operations, Session, ends_with, expect_gone, has_controller, perform, remove_cgroups,
-    requires_controller,
-};
+use super::session::{Daemon, LIMIT, Operations, Session, ends_with, expect_gone, perform, remove_cgroups};
 
 const OPERATIONS: Operations<Containerd> = &[
     ("import the image", import),

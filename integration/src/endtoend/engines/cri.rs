@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use crate::call::eventually;
 use crate::case::{Outcome, Stop, fail};
-use crate::trial::Trial;
+use crate::trial::{Trial, has_controller, requires_controller};
 use crate::{ensure, equal};
 
 use super::containerd::start_daemon;
 use super::rpc::{Answer, Client};
-use super::session::{
-    Daemon, LIMIT, Operations, Session, has_controller, perform, remove_cgroups, requires_controller,
-};
+use super::session::{Daemon, LIMIT, Operations, Session, perform, remove_cgroups};
 
 const OPERATIONS: Operations<Cri> = &[
     ("pull from a registry", pull),

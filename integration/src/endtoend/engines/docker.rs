@@ -5,14 +5,12 @@ use std::fs;
 
 use crate::call::{Done, eventually};
 use crate::case::{Outcome, fail};
-use crate::trial::{Trial, as_words, status_field};
+use crate::trial::{Trial, as_words, requires_controller, status_field};
 use crate::{ensure, equal};
 
 use super::image;
 use super::nested;
-use super::session::{
-    Daemon, LIMIT, Operations, Session, ends_with, expect_gone, perform, remove_cgroups, requires_controller,
-};
+use super::session::{Daemon, LIMIT, Operations, Session, ends_with, expect_gone, perform, remove_cgroups};
 
 const OPERATIONS: Operations<Docker> = &[
     ("load the image", load),

@@ -16,12 +16,12 @@ use nix::sys::fanotify::{
 };
 
 use crate::case::{Outcome, Stop};
-use crate::trial::Trial;
+use crate::trial::{Trial, has_controller};
 use crate::{ensure, equal};
 
 use super::containerd::{ctr, start_daemon};
 use super::image;
-use super::session::{Operations, Session, has_controller, perform, remove_cgroups};
+use super::session::{Operations, Session, perform, remove_cgroups};
 
 const OPERATIONS: Operations<Watched> = &[
     ("a container runs while it is watched", |watched| watched.run.clone().map_err(Stop::Fail)),

@@ -5,15 +5,12 @@ use std::path::PathBuf;
 
 use crate::call::{Call, Done, eventually};
 use crate::case::Outcome;
-use crate::trial::{Trial, as_words, status_field};
+use crate::trial::{Trial, as_words, has_controller, requires_controller, status_field};
 use crate::{ensure, equal};
 
 use super::image;
 use super::nested;
-use super::session::{
-    LIMIT, Operations, Session, ends_with, has_controller, perform, remove_cgroups, requires_controller,
-    unmount_storage,
-};
+use super::session::{LIMIT, Operations, Session, ends_with, perform, remove_cgroups, unmount_storage};
 use super::user::User;
 
 const OPERATIONS: Operations<Podman> = &[

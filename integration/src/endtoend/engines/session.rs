@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::call::{Call, Done, Live, eventually};
-use crate::case::{Outcome, Stop, fail, skip};
+use crate::case::{Outcome, Stop, fail};
 use crate::endtoend::settings::Settings;
 use crate::ensure;
 use crate::trial::{Trial, alive};
@@ -111,19 +111,6 @@ pub fn perform<E: AsMut<Session>>(engine: &mut E, operations: Operations<E>) -> 
         engine.as_mut().record(name, outcome)?;
     }
     Ok(())
-}
-
-/// Skips the operation where this cgroup2 has no such controller.
-pub fn requires_controller(name: &str) -> Outcome {
-    let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    if list.split_whitespace().any(|controller| controller == name) {
-        return Ok(());
-    }
-    skip(format!("no {name} controller on this machine's cgroup2"))
-}
-
-pub fn has_controller(name: &str) -> bool {
-    requires_controller(name).is_ok()
 }
 
 /// A call that has to exit with this status.

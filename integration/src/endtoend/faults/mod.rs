@@ -20,7 +20,7 @@ use syscalls::Sysno;
 use crate::call::eventually;
 use crate::case::{Case, Group, Outcome, Stop, fail, skip};
 use crate::leftovers::Baseline;
-use crate::trial::{Trial, alive};
+use crate::trial::{Trial, alive, has_controller};
 use crate::{ensure, equal, sys};
 
 use super::kills::{base_name, delete_everything};
@@ -39,8 +39,8 @@ const TOLD: usize = 25;
 const VERBS: [&str; 11] =
     ["run", "create", "start", "exec", "kill", "delete", "force", "pause", "resume", "update", "state"];
 
-/// The limit that `update` sets, of the one controller that is there everywhere; the file it is in.
-const UPDATED: (u64, &str) = (4 << 20, "hugetlb.2MB.max");
+/// The limit that `update` sets: the file and its value. It needs no controller, and so is there everywhere.
+const UPDATED: (&str, &str) = ("cgroup.max.depth", "7");
 
 /// Says what protects this process. A device that may not be made is bound from the host. Facts that differ
 /// from run to run (namespace inodes, pids) are left out.
@@ -270,7 +270,11 @@ impl Bench {
                 t.call(&["pause", &id]).go()?.ok()?;
             }
             "update" => {
-                let limits = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": UPDATED.0}]});
+                let mut limits = json!({"unified": {UPDATED.0: UPDATED.1}});
+                // One more that is switched on in the cgroups above, where it can be.
+                if has_controller("hugetlb") {
+                    limits["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 4 << 20}]);
+                }
                 fs::write(t.scratch.join("facts.resources"), limits.to_string())?;
             }
             _ => {}
@@ -331,8 +335,8 @@ impl Bench {
                 ensure!(left.is_empty(), "deleted, says the runtime: {}", left.join("; "));
             }
             "update" => {
-                let file = format!("/sys/fs/cgroup{}/{}/{}", t.cgroup_base(), t.id, UPDATED.1);
-                equal!(fs::read_to_string(file)?.trim(), UPDATED.0.to_string(), "the limit after update");
+                let file = format!("/sys/fs/cgroup{}/{}/{}", t.cgroup_base(), t.id, UPDATED.0);
+                equal!(fs::read_to_string(file)?.trim(), UPDATED.1, "the limit after update");
             }
             "pause" => equal!(t.status()?, "paused", "status after pause"),
             "resume" => equal!(t.status()?, "running", "status after resume"),
