@@ -477,6 +477,50 @@ fn a_signal_reaches_every_process_below() {
     });
 }
 
+/// `again`: made anew by that name after somebody has taken hold of who was in the first one.
+fn a_handle_is_not_of_the_next(layout: &Layout, again: &str) {
+    let plan = plan(again, layout, "{}").unwrap();
+    for signal in [Signal::TERM, Signal::KILL] {
+        let (cgroup, removed) = made(&plan);
+        let mut first = sleeper(&cgroup);
+        let everybody = removed.0.everybody(signal).unwrap().unwrap();
+        let freezer = removed.0.freezer().unwrap();
+        everybody.kill(signal).unwrap();
+        assert_eq!(first.wait().unwrap().signal(), Some(signal.as_raw()));
+        drop((cgroup, removed));
+
+        let (cgroup, removed) = made(&plan);
+        let mut second = sleeper(&cgroup);
+        everybody.kill(signal).unwrap();
+        assert!(freezer.freeze().is_err() && freezer.thaw().is_err());
+        assert!(!freezer.is_frozen().unwrap() && !removed.0.is_frozen().unwrap());
+        // Nor is it thawed.
+        removed.0.freeze().unwrap();
+        everybody.kill(signal).unwrap();
+        freezer.thaw_if_there().unwrap();
+        assert!(removed.0.is_frozen().unwrap());
+        assert_eq!(second.try_wait().unwrap(), None);
+        removed.0.kill_all(Signal::KILL).unwrap();
+        assert!(killed(&mut second));
+    }
+}
+
+#[test]
+fn a_handle_of_a_cgroup_is_not_of_the_next_by_its_name() {
+    inside("a_handle_of_a_cgroup_is_not_of_the_next_by_its_name", V2_VIEW, || {
+        a_handle_is_not_of_the_next(&layout(), "again")
+    });
+}
+
+#[test]
+fn a_handle_is_not_of_the_next_on_v1_alone_and_on_both() {
+    hybrid("a_handle_is_not_of_the_next_on_v1_alone_and_on_both", |layout| {
+        let Layout::Hybrid { v1, .. } = layout else { unreachable!("hybrid() has looked") };
+        a_handle_is_not_of_the_next(layout, "again-both");
+        a_handle_is_not_of_the_next(&Layout::Hybrid { v1: v1.clone(), v2: None }, "again-v1");
+    });
+}
+
 #[test]
 fn an_update_changes_what_it_names_and_nothing_else() {
     hybrid("an_update_changes_what_it_names_and_nothing_else", |layout| {

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::record::Record;
+use super::record::{Record, open_if_there};
 use crate::error::{Error, Kind, Result};
 
 const EVENTS: &str = "cgroup.events";
@@ -23,8 +23,8 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// name: when the cgroup has been removed, nothing can be written by it.
 #[derive(Debug)]
 pub struct Freezer {
-    dir: Dir,
-    v2: bool,
+    pub(super) dir: Dir,
+    pub(super) v2: bool,
 }
 
 impl Freezer {
@@ -54,17 +54,38 @@ impl Freezer {
         let (file, value) = if self.v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
         set(&self.dir, file, value)
     }
+
+    /// [`Freezer::thaw`]; who is in a cgroup that is gone is not frozen.
+    pub fn thaw_if_there(&self) -> Result<()> {
+        match self.thaw() {
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether this cgroup itself is frozen (not only one above it).
+    pub fn is_frozen(&self) -> Result<bool> {
+        let (file, frozen) = if self.v2 { ("cgroup.freeze", "1") } else { ("freezer.state", "FROZEN") };
+        match self.dir.read(file) {
+            Ok(text) => Ok(text.trim() == frozen),
+            // ENOENT: kernels before 5.2 have no freezer in v2; ENODEV: just removed.
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(Error::sys("cgroup", format!("read({:?})", self.dir.join(file)), errno)),
+        }
+    }
 }
 
 impl Record {
     /// What freezes this container now.
     pub fn freezer(&self) -> Result<Freezer> {
-        let (path, v2) = match &self.v2 {
-            Some(path) => (path.as_str(), true),
-            None => (self.freezer_in_v1()?, false),
-        };
-        let dir = Dir::open(path).map_err(|errno| Error::sys("cgroup", format!("open({path:?})"), errno))?;
-        Ok(Freezer { dir, v2 })
+        let none = || Error::invalid("cgroup", "this container has no cgroup that can be frozen");
+        self.find_freezer()?.ok_or_else(none)
+    }
+
+    /// `None` if there is no such cgroup, or none any more.
+    pub fn find_freezer(&self) -> Result<Option<Freezer>> {
+        let dir = open_if_there(self.v2.as_deref().or(self.freezer_in_v1()))?;
+        Ok(dir.map(|dir| Freezer { dir, v2: self.v2.is_some() }))
     }
 
     /// [`Freezer::freeze`].
@@ -77,31 +98,14 @@ impl Record {
         self.freezer()?.thaw()
     }
 
-    /// Whether this container itself is frozen (not only a cgroup above it).
+    /// [`Freezer::is_frozen`].
     pub fn is_frozen(&self) -> Result<bool> {
-        let (path, file, frozen) = match (&self.v2, self.freezer_in_v1()) {
-            (Some(path), _) => (path.as_str(), "cgroup.freeze", "1"),
-            (None, Ok(path)) => (path, "freezer.state", "FROZEN"),
-            // No cgroup that could freeze.
-            (None, Err(_)) => return Ok(false),
-        };
-        let dir = match Dir::open(path) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
-        };
-        match dir.read(file) {
-            Ok(text) => Ok(text.trim() == frozen),
-            // ENOENT: kernels before 5.2 have no freezer in v2; ENODEV: just removed.
-            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(Error::sys("cgroup", format!("read({:?})", dir.join(file)), errno)),
-        }
+        self.find_freezer()?.map_or(Ok(false), |freezer| freezer.is_frozen())
     }
 
-    fn freezer_in_v1(&self) -> Result<&str> {
-        let has = |controllers: &str| controllers.split(',').any(|c| c == "freezer");
-        let found = self.v1.iter().find(|(controllers, _)| has(controllers)).map(|(_, path)| path.as_str());
-        found.ok_or_else(|| Error::invalid("cgroup", "this container has no cgroup that can be frozen"))
+    pub(super) fn freezer_in_v1(&self) -> Option<&str> {
+        let freezer = |(controllers, _): &&(String, String)| controllers.split(',').any(|c| c == "freezer");
+        self.v1.iter().find(freezer).map(|(_, path)| path.as_str())
     }
 }
 

@@ -29,11 +29,12 @@ mod values;
 mod watch;
 
 pub use claim::{Cgroup, Claim};
+pub use freeze::Freezer;
 pub use join::Join;
 pub use layout::{Hierarchy, Layout, probe_layout, probe_own_cgroup};
 pub use path::CgroupPath;
 pub use plan::{CgroupPlan, DeviceFilter, Driver, HierarchyPlan, Options, plan_cgroup, plan_update};
-pub use record::Record;
+pub use record::{Everybody, Record};
 pub use systemd::{Property, Unit, UnitName, UnitPlan, probe_user_manager};
 pub use values::{Write, Writes};
 pub use watch::MemoryWatch;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
-use super::freeze::wait_event;
+use super::freeze::{Freezer, wait_event};
 use super::systemd::{self, Unit};
 use crate::error::{Error, Result};
 
@@ -44,9 +44,8 @@ impl Record {
 
     /// The directory that is asked about processes: v2's, or v1's freezer, or any.
     fn main(&self) -> Option<&str> {
-        let freezer = |(controllers, _): &&(String, String)| controllers.split(',').any(|c| c == "freezer");
-        let v1 = self.v1.iter().find(freezer).or(self.v1.first());
-        self.v2.as_deref().or(v1.map(|(_, path)| path.as_str()))
+        let first = || self.v1.first().map(|(_, path)| path.as_str());
+        self.v2.as_deref().or_else(|| self.freezer_in_v1()).or_else(first)
     }
 
     /// The top of what is the container's: beside its own cgroup a unit may hold a process that
@@ -75,68 +74,21 @@ impl Record {
     /// file, and for other signals, the cgroup is frozen while its processes are
     /// counted; SIGKILL is then repeated until none is left, for ten seconds at most.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
-        self.kill_everybody(self.everybody(signal)?.as_ref(), signal)
+        self.everybody(signal)?.map_or(Ok(()), |everybody| everybody.kill(signal))
     }
 
-    /// A handle of the cgroup that [`Record::kill_everybody`] is for, if it is there; never that of the next container
-    /// which has a cgroup of this name.
-    pub fn everybody(&self, signal: Signal) -> Result<Option<Dir>> {
-        let top = self.top().filter(|_| signal == Signal::KILL);
-        open_if_there(top.or(self.main()))
-    }
-
-    /// [`Record::kill_all`] by a handle.
-    pub fn kill_everybody(&self, everybody: Option<&Dir>, signal: Signal) -> Result<()> {
-        let Some(dir) = everybody else { return Ok(()) };
-        if signal == Signal::KILL && self.v2.is_some() {
-            match dir.write("cgroup.kill", "1") {
-                Ok(()) | Err(Errno::NODEV) => return self.kill_in_v1(),
-                // ENOENT: kernel before 5.14; EOPNOTSUPP: a threaded cgroup.
-                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
-                Err(errno) => {
-                    return Err(Error::sys("cgroup", format!("write({:?}, \"1\")", dir.join("cgroup.kill")), errno));
-                }
+    /// Who is to get `signal`, if the cgroup is there.
+    pub fn everybody(&self, signal: Signal) -> Result<Option<Everybody>> {
+        let kill = signal == Signal::KILL;
+        let Some(dir) = open_if_there(self.top().filter(|_| kill).or(self.main()))? else { return Ok(None) };
+        let v2 = self.v2.is_some();
+        let mut v1 = Vec::new();
+        if kill && v2 {
+            for (_, path) in &self.v1 {
+                v1.extend(open_if_there(Some(path))?);
             }
         }
-        self.kill_one_by_one(dir, signal)
-    }
-
-    /// Kills processes of a hybrid host that are in a v1 hierarchy but not in the v2 one:
-    /// a create killed between two moves, or a process that somebody has moved.
-    fn kill_in_v1(&self) -> Result<()> {
-        for (_, path) in &self.v1 {
-            match Dir::open(path) {
-                Ok(dir) => signal_procs(&dir, Signal::KILL).map(drop)?,
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::sys("cgroup", format!("open({path:?})"), errno)),
-            }
-        }
-        Ok(())
-    }
-
-    fn kill_one_by_one(&self, dir: &Dir, signal: Signal) -> Result<()> {
-        let paused = self.is_frozen()?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut nap = Duration::from_micros(100);
-        loop {
-            // Without a freezer, or with a task that will not freeze, the loop still
-            // converges: it repeats until nobody is left.
-            let frozen = paused || self.freeze().is_ok();
-            let sent = signal_procs(dir, signal);
-            // A paused container stays paused, but SIGKILL has to reach it (v1).
-            if frozen && (!paused || signal == Signal::KILL) {
-                self.thaw()?;
-            }
-            if sent? == 0 || signal != Signal::KILL {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let pids = self.procs()?;
-                return Err(Error::sys("cgroup", format!("kill({pids:?}, SIGKILL)"), Errno::TIMEDOUT));
-            }
-            std::thread::sleep(nap);
-            nap = (nap * 2).min(Duration::from_millis(20));
-        }
+        Ok(Some(Everybody { group: Freezer { dir, v2 }, v1 }))
     }
 
     /// Removes the cgroup with everything below it. Waits up to ten seconds for killed
@@ -152,8 +104,63 @@ impl Record {
     }
 }
 
+/// The processes of a container's cgroup, by handles: never those of the next container which has a cgroup of this name.
+#[derive(Debug)]
+pub struct Everybody {
+    /// The cgroup with all of them; in v1, it freezes only if it is the freezer's.
+    group: Freezer,
+    /// On a hybrid host, those of v1: a create killed between two moves has left its process there alone, or
+    /// somebody has moved one.
+    v1: Vec<Dir>,
+}
+
+impl Everybody {
+    /// [`Record::kill_all`].
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        let dir = &self.group.dir;
+        if signal == Signal::KILL && self.group.v2 {
+            match dir.write("cgroup.kill", "1") {
+                Ok(()) | Err(Errno::NODEV) => {
+                    return self.v1.iter().try_for_each(|dir| signal_procs(dir, Signal::KILL).map(drop));
+                }
+                // ENOENT: kernel before 5.14; EOPNOTSUPP: a threaded cgroup.
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(errno) => {
+                    return Err(Error::sys("cgroup", format!("write({:?}, \"1\")", dir.join("cgroup.kill")), errno));
+                }
+            }
+        }
+        self.kill_one_by_one(signal)
+    }
+
+    fn kill_one_by_one(&self, signal: Signal) -> Result<()> {
+        let paused = self.group.is_frozen()?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut nap = Duration::from_micros(100);
+        loop {
+            // Without a freezer, or with a task that will not freeze, the loop still
+            // converges: it repeats until nobody is left.
+            let frozen = paused || self.group.freeze().is_ok();
+            let sent = signal_procs(&self.group.dir, signal);
+            // A paused container stays paused, but SIGKILL has to reach it (v1).
+            if frozen && (!paused || signal == Signal::KILL) {
+                self.group.thaw_if_there()?;
+            }
+            if sent? == 0 || signal != Signal::KILL {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let pids = procs_below(&self.group.dir)?;
+                return Err(Error::sys("cgroup", format!("kill({pids:?}, SIGKILL)"), Errno::TIMEDOUT));
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
 /// `None` if there is no cgroup (any more).
-fn open_if_there(path: Option<&str>) -> Result<Option<Dir>> {
+pub fn open_if_there(path: Option<&str>) -> Result<Option<Dir>> {
     let Some(path) = path else { return Ok(None) };
     match Dir::open(path) {
         Ok(dir) => Ok(Some(dir)),

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
+use crate::cgroup::Freezer;
 use crate::error::{Error, Kind, Result};
 use crate::plan::plan_hook;
 use crate::spawn::{resctrl, run_hooks};
@@ -37,15 +38,17 @@ pub fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()>
             let everybody = record.cgroup.everybody(named)?;
             return match container.is_gone()? {
                 true => Err(not_running(&container)),
-                false => record.cgroup.kill_everybody(everybody.as_ref(), named),
+                false => everybody.map_or(Ok(()), |everybody| everybody.kill(named)),
             };
         }
     }
     let Some(pidfd) = pidfd else {
         return Err(not_running(&container));
     };
+    // Opened before: of whoever gets the signal.
+    let freezer = record.map_or(Ok(None), |record| freezer_that_holds(&record, signal))?;
     match pidfd_send_signal(pidfd.as_fd(), signal) {
-        Ok(()) => thaw_for_kill(record.as_ref(), signal),
+        Ok(()) => thaw(freezer),
         Err(Errno::SRCH) => Err(not_running(&container)),
         Err(errno) => Err(Error::sys(container.item(), format!("pidfd_send_signal({signal})"), errno)),
     }
@@ -57,11 +60,16 @@ fn not_running(container: &Container) -> Error {
 }
 
 /// In a frozen cgroup v1 even SIGKILL waits for the thaw.
-fn thaw_for_kill(record: Option<&Record<'_>>, signal: i32) -> Result<()> {
-    match record {
-        Some(record) if signal == libc::SIGKILL && record.cgroup.v2.is_none() && record.cgroup.is_frozen()? => {
-            record.cgroup.thaw()
-        }
+fn freezer_that_holds(record: &Record<'_>, signal: i32) -> Result<Option<Freezer>> {
+    match signal == libc::SIGKILL && record.cgroup.v2.is_none() {
+        true => record.cgroup.find_freezer(),
+        false => Ok(None),
+    }
+}
+
+fn thaw(freezer: Option<Freezer>) -> Result<()> {
+    match freezer {
+        Some(freezer) if freezer.is_frozen()? => freezer.thaw_if_there(),
         _ => Ok(()),
     }
 }
@@ -107,12 +115,8 @@ fn end_start(container: &Container) -> Result<()> {
 fn thaw_creating(container: &Container) -> Result<()> {
     let text = container.record_text()?;
     match Container::parse(&text) {
-        Some(record) if record.cgroup.is_frozen()? => match record.cgroup.thaw() {
-            // Not where it is gone meanwhile.
-            Err(error) if record.cgroup.is_frozen()? => Err(error),
-            _ => Ok(()),
-        },
-        _ => Ok(()),
+        Some(record) => thaw(record.cgroup.find_freezer()?),
+        None => Ok(()),
     }
 }
 
@@ -144,7 +148,7 @@ fn kill_init(container: &Container, record: &Record<'_>, pidfd: BorrowedFd<'_>) 
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(Error::sys(container.item(), "pidfd_send_signal(SIGKILL)", errno)),
     }
-    thaw_for_kill(Some(record), libc::SIGKILL)?;
+    thaw(freezer_that_holds(record, libc::SIGKILL)?)?;
     let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let ready = retry_on_intr(|| poll(&mut fds, Some(&timeout)))

@@ -253,7 +253,7 @@ fn expect_too_late(answer: &Answer) -> Result<(), String> {
     Err(format!("{:?}: {}", answer.code, answer.stderr.trim()))
 }
 
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 17] = [
     &["create", "--bundle", "BUNDLE", "ID"],
     &["run", "--detach", "--bundle", "BUNDLE", "ID"],
     &["start", "ID"],
@@ -263,6 +263,7 @@ const VERBS: [&[&str]; 16] = [
     &["kill", "ID", "TERM"],
     &["kill", "ID", "KILL"],
     &["kill", "--all", "ID", "KILL"],
+    &["kill", "--all", "ID", "TERM"],
     &["pause", "ID"],
     &["resume", "ID"],
     &["update", "--resources", "RESOURCES", "ID"],

@@ -21,7 +21,7 @@ use crate::call::eventually;
 use crate::case::{Case, Group, Outcome, Stop, fail, skip};
 use crate::leftovers::Baseline;
 use crate::trial::{Trial, alive, has_controller};
-use crate::{ensure, equal, sys};
+use crate::{ensure, equal, proc, sys};
 
 use super::kills::{base_name, delete_everything};
 use super::report;
@@ -335,8 +335,8 @@ impl Bench {
                 ensure!(left.is_empty(), "deleted, says the runtime: {}", left.join("; "));
             }
             "update" => {
-                let file = format!("/sys/fs/cgroup{}/{}/{}", t.cgroup_base(), t.id, UPDATED.0);
-                equal!(fs::read_to_string(file)?.trim(), UPDATED.1, "the limit after update");
+                let directory = proc::cgroup_directory(t.pid()?, "")?.unwrap_or_default();
+                equal!(fs::read_to_string(directory.join(UPDATED.0))?.trim(), UPDATED.1, "the limit after update");
             }
             "pause" => equal!(t.status()?, "paused", "status after pause"),
             "resume" => equal!(t.status()?, "running", "status after resume"),
