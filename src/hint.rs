@@ -9,6 +9,9 @@ pub fn for_call(item: &str, call: &str, errno: Errno) -> Option<&'static str> {
     let name = call.split('(').next().unwrap_or(call);
     Some(match (name, errno) {
         ("open_tree", Errno::NOENT) if item.starts_with("mounts") => "the bind source must exist before create",
+        ("write", Errno::ACCESS) if item == "process.oomScoreAdj" => {
+            "lowering it takes CAP_SYS_RESOURCE in the runtime"
+        }
         ("prlimit", Errno::PERM) => "raising a hard limit takes CAP_SYS_RESOURCE in the runtime",
         ("open_tree", Errno::INVAL) if item.starts_with("mounts") => {
             "in a user namespace what is mounted below a source cannot be left out: use rbind"

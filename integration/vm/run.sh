@@ -106,7 +106,9 @@ make_vm_directory() { # KERNEL
             echo "$command"
         elif [ -n "$small" ]; then
             tests "${runtimes:---runtime xebec}" "$(listed "small.$1")"
-            [ ! -f "$here/small.$1.user" ] || tests '--runtime xebec --as-user' "$(listed "small.$1.user")"
+            for mode in userns as-user; do
+                [ ! -f "$here/small.$1.$mode" ] || tests "--runtime xebec --$mode" "$(listed "small.$1.$mode")"
+            done
         elif [ -n "$runtimes$filters" ]; then
             tests "${runtimes:---runtime xebec}" "${filters:-$(only $sample)}"
         else

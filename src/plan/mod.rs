@@ -131,20 +131,20 @@ pub fn plan(config: &Config<'_>, request: &Request, host: &Host) -> Result<Plan>
     if request.notify.is_some() {
         notify::set_env(&mut exec.env);
     }
-    let joins_user = namespaces.joins_user();
     let map_writers = namespaces.map_writers(host)?;
     let listener = seccomp::plan_listener(config, config.linux.seccomp.as_ref().is_some_and(|p| p.uses_notify()))?;
     let own_memory = listener.is_some() || namespaces::need_own_memory(config, &namespaces);
     let parts = Parts { config, request, host, namespaces: &namespaces, cgroup: &cgroup, hooks: &hooks };
     let steps = child_steps(&parts, &rootfs, &mut warnings)?;
+    let score = config.process.as_ref().and_then(|p| p.oom_score_adj);
     let plan = Plan {
         verb: "create",
+        oom_score_adj: score.filter(|_| namespaces.oom_score_by_parent(host)),
         namespaces,
         cgroup,
         steps,
         own_memory,
         map_writers,
-        oom_score_adj: config.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| joins_user),
         net_devices: net_devices(config),
         resctrl: resctrl::plan_resctrl(config, &request.id),
         hooks,
@@ -197,7 +197,8 @@ fn child_steps(parts: &Parts<'_>, rootfs: &str, warnings: &mut Vec<String>) -> R
     let mut steps = Vec::with_capacity(64);
     let has_v1 = cgroup.hierarchies.iter().any(|h| !h.v1.is_empty());
     let placed_late = namespaces.joins_user() || has_v1 || cgroup.unit.is_some();
-    namespaces::enter(&mut steps, config, request, namespaces, placed_late)?;
+    let score_by_parent = namespaces.oom_score_by_parent(host);
+    namespaces::enter(&mut steps, config, request, namespaces, placed_late, score_by_parent)?;
     file_system(&mut steps, parts, rootfs)?;
     if !hooks.runtime.is_empty() {
         // Nobody but the hooks can see a process in namespaces that are all new.

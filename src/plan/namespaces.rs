@@ -138,6 +138,14 @@ impl Namespaces {
         Ok((for_uids, for_gids))
     }
 
+    /// Does the parent write init's oom_score_adj?
+    ///
+    /// Whoever is in a user namespace of the container's has no right to lower it. Of a joined one its files
+    /// in /proc are out of reach, too; an ordinary caller has no such right to give, nor may it write to an undumpable child.
+    pub fn oom_score_by_parent(&self, host: &Host) -> bool {
+        self.joins_user() || self.is_new("user") && host.ids().0 == 0
+    }
+
     /// The names of the new namespaces.
     #[must_use]
     pub fn new_kinds(&self) -> &[&'static str] {
@@ -185,18 +193,19 @@ fn network_maker(config: &Config<'_>, namespaces: &Namespaces) -> NetworkMaker {
 
 /// The steps from clone3 to the last namespace, with what belongs to each of them.
 ///
-/// `placed_late`: the parent moves the child into cgroup v1 hierarchies after clone3.
+/// `placed_late`: the parent moves the child into cgroup v1 hierarchies after clone3. `score_by_parent`:
+/// [`Namespaces::oom_score_by_parent`].
 pub fn enter(
     steps: &mut Vec<Step>,
     config: &Config<'_>,
     request: &Request,
     namespaces: &Namespaces,
     placed_late: bool,
+    score_by_parent: bool,
 ) -> Result<()> {
     // Writes to /proc/self come before Undumpable, which gives its files to the host's root.
-    // From inside a joined user namespace they are out of reach altogether: the parent writes.
     let score = config.process.as_ref().and_then(|p| p.oom_score_adj);
-    if let Some(score) = score.filter(|_| !namespaces.joins_user()) {
+    if let Some(score) = score.filter(|_| !score_by_parent) {
         steps.push(Step::OomScoreAdj(cstring("process.oomScoreAdj", &score.to_string())?));
     }
     if namespaces.is_new("user") {
@@ -357,10 +366,8 @@ pub fn need_own_memory(config: &Config<'_>, namespaces: &Namespaces) -> bool {
     let limit = resources.and_then(|resources| resources.memory).and_then(|memory| memory.limit);
     let unified = resources.into_iter().flat_map(|resources| &resources.unified);
     let hooks = &config.hooks;
-    // Such a child has to be dumpable for a while: for hooks without rights, and to write to its own oom_score_adj.
-    let seen = !hooks.prestart.is_empty()
-        || !hooks.create_runtime.is_empty()
-        || config.process.as_ref().is_some_and(|process| process.oom_score_adj.is_some());
+    // Such a child has to be dumpable for a while.
+    let seen = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
     namespaces.joins_user()
         || namespaces.is_new("user") && seen
         || namespaces.has("time")

@@ -389,7 +389,8 @@ fn build(
 ///
 /// Its OOM score would be ours, too: for `create` that is over in a moment.
 fn shares_memory(plan: &Plan, options: &Options, opener: Opener) -> bool {
-    let has_score = || plan.steps.iter().any(|step| matches!(step, Step::OomScoreAdj(_)));
+    let by_child = || plan.steps.iter().any(|step| matches!(step, Step::OomScoreAdj(_)));
+    let has_score = || plan.oom_score_adj.is_some() || by_child();
     options.share_memory
         && !plan.own_memory
         && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))

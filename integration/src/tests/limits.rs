@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::case::{Group, Outcome, skip};
 use crate::equal;
+use crate::mode::Mode;
 use crate::peers::has_capability;
 use crate::trial::Trial;
 
@@ -135,6 +136,20 @@ fn oom(group: &mut Group) {
             Ok(())
         });
     }
+    // As engines have it for a pod's sandbox and its most important containers, also with a user namespace.
+    group.add("oom_score_adj_is_lowered_by_a_caller_that_may", |t| {
+        t.set("/process/oomScoreAdj", json!(-998));
+        if t.mode == Mode::User || !has_capability(CAP_SYS_RESOURCE) {
+            return t.create_with(&[])?.refused().map(drop);
+        }
+        t.sleeper()?;
+        let id = t.id.clone();
+        for process in ["1", "self"] {
+            let said = t.call(&["exec", &id, "cat", &format!("/proc/{process}/oom_score_adj")]).go()?.ok()?.stdout;
+            equal!(said, "-998\n", "oom_score_adj of {process}");
+        }
+        Ok(())
+    });
     group.add("oom_score_adj_is_left_alone_when_not_set", |t| {
         t.sh("cat /proc/self/oom_score_adj");
         t.write_config()?;

@@ -117,7 +117,8 @@ mod suite {
     fn every_line_of_the_lists_for_vms_names_a_case() {
         for list in [
             include_str!("../../vm/small.6.12"),
-            include_str!("../../vm/small.6.12.user"),
+            include_str!("../../vm/small.6.12.as-user"),
+            include_str!("../../vm/small.6.12.userns"),
             include_str!("../../vm/small.6.1"),
         ] {
             for line in list.lines().filter(|line| !line.starts_with('#')) {
