@@ -69,10 +69,11 @@ make_initramfs() { # KERNEL_DIRECTORY
     (cd "$work/initramfs" && find . | cpio --quiet -o -H newc) >"$work/initramfs.cpio"
 }
 
-# What tests call by its path: a service manager and a bus of their own, and what maps ids for a user.
+# What tests call by its path: a service manager and a bus of their own, what maps ids for a user, and what can more than
+# busybox's.
 called='/lib/systemd/systemd /lib/systemd/systemd-shutdown /usr/bin/systemctl /usr/bin/dbus-daemon
     /usr/share/dbus-1/system.conf /usr/share/dbus-1/session.conf /usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf
-    /usr/bin/newuidmap /usr/bin/newgidmap /usr/sbin/ip'
+    /usr/bin/newuidmap /usr/bin/newgidmap /usr/sbin/ip /bin/bash /usr/bin/setpriv /usr/bin/unshare /sbin/mkfs.ext4'
 
 make_image() {
     # shellcheck disable=SC2086

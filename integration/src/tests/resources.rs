@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::cgroups::directory;
 use crate::call::{Done, eventually};
 use crate::case::{Group, Outcome, Stop, skip};
+use crate::mode::Mode;
 use crate::trial::{Trial, requires_controller};
 use crate::{ensure, equal, proc};
 
@@ -408,6 +409,9 @@ fn huge_pages(group: &mut Group) {
                 let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
                 if free.unwrap_or_default().trim().parse::<u64>().unwrap_or(0) < 2 {
                     return skip("requires two free huge pages of 2 MB");
+                }
+                if t.mode != Mode::Root {
+                    return skip("requires a mount of hugetlbfs, which is not for user namespaces");
                 }
                 resources(t, json!({"hugepageLimits": [{"pageSize": "2MB", "limit": limit * MIB}]}));
                 t.mount("/huge", "hugetlbfs", "hugetlbfs", &["pagesize=2M"]);

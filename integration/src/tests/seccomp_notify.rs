@@ -2,12 +2,14 @@
 //! its answers do, and what a runtime does when it is slow, dies or is not there.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::socket::{self as net, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use serde_json::{Value, json};
 
 use super::exec::exec;
@@ -340,9 +342,7 @@ fn absent(group: &mut Group) {
     // crun waits for ever.
     group.add("an_agent_that_never_accepts_is_an_error_after_a_while", |t| {
         notify(t, &["getppid"]);
-        let _listener = UnixListener::bind(socket(t))?;
-        // Connections that nobody accepts, until the kernel makes the next one wait.
-        let waiting = fill(t)?;
+        let (_listener, waiting) = crowded(t)?;
         ensure!(!waiting.is_empty(), "the socket took no connection");
         let done = t.run_refused()?;
         ensure!(done.stderr.contains("agent.sock"), "the refusal does not name the socket: {}", done.stderr);
@@ -350,18 +350,20 @@ fn absent(group: &mut Group) {
     });
 }
 
-/// Connects until the socket's backlog is full.
-fn fill(t: &Trial) -> Outcome<Vec<std::os::fd::OwnedFd>> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket as new_socket};
-    use std::os::fd::AsRawFd;
+/// A socket, and the connections to it that nobody accepts: the kernel makes the next one wait.
+fn crowded(t: &Trial) -> Outcome<(OwnedFd, Vec<OwnedFd>)> {
     let address = UnixAddr::new(&socket(t))?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let new_socket = || net::socket(AddressFamily::Unix, SockType::Stream, flags, None);
+    let listener = new_socket()?;
+    net::bind(listener.as_raw_fd(), &address)?;
+    net::listen(&listener, Backlog::new(4)?)?;
     let mut all = Vec::new();
     loop {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let next = new_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        match connect(next.as_raw_fd(), &address) {
+        let next = new_socket()?;
+        match net::connect(next.as_raw_fd(), &address) {
             Ok(()) => all.push(next),
-            Err(nix::Error::EAGAIN) => return Ok(all),
+            Err(nix::Error::EAGAIN) => return Ok((listener, all)),
             Err(error) => return Err(error.into()),
         }
     }
