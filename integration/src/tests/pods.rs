@@ -181,7 +181,7 @@ fn process(group: &mut Group) {
                 t.set("/annotations", json!({"run.oci.keep_original_groups": "1"}));
             }
             let of_caller = |inside: u32| if t.mode == Mode::Root { inside } else { t.host_id(inside) };
-            let script = format!("set -- setpriv --groups {},{} \"$@\"", of_caller(47), of_caller(48));
+            let script = format!("set -- /usr/bin/setpriv --groups {},{} \"$@\"", of_caller(47), of_caller(48));
             t.sh("grep ^Groups: /proc/self/status");
             t.write_config()?;
             let (id, bundle) = (t.id.clone(), t.bundle.display().to_string());
