@@ -265,6 +265,22 @@ impl Trial {
         delegate(&Path::new("/sys/fs/cgroup").join(&self.cgroup_base[1..]))
     }
 
+    /// Skips the test where its caller cannot limit anything by this controller.
+    ///
+    /// On Linux 6.1, whoever hands cpuset down needs rights over each process below, the test's own among them.
+    pub fn requires_controller(&mut self, name: &str) -> Outcome {
+        requires_controller(name)?;
+        if self.mode != Mode::User || name != "cpuset" {
+            return Ok(());
+        }
+        let switch = format!("/sys/fs/cgroup{}/cgroup.subtree_control", self.cgroup_base);
+        let script = format!("echo +cpuset >{switch} && echo -cpuset >{switch} || exit 77");
+        match self.call_after(&script, &["--version"]).go()?.code {
+            Some(77) => skip("requires a kernel that lets an ordinary user hand cpuset down"),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives one directory or file to the caller of the runtime, as if the caller had made it.
     pub fn give_to_caller(&self, path: &Path) -> Outcome {
         match self.mode {

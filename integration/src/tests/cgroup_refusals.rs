@@ -82,7 +82,7 @@ fn kernel_values(group: &mut Group) {
         ("a_unified_value_that_is_no_number", "memory", json!({"unified": {"memory.high": "lots"}}), "memory.high"),
     ] {
         group.add(format!("{name}_is_refused"), move |t| {
-            requires_controller(controller)?;
+            t.requires_controller(controller)?;
             for (key, value) in resources.as_object().into_iter().flatten() {
                 t.set(&format!("/linux/resources/{key}"), value.clone());
             }

@@ -185,7 +185,7 @@ fn control_file(t: &mut Trial, resources: Value, file: &str) -> Outcome<String> 
 fn limit(group: &mut Group, controller: &'static str, resources: Value, file: &'static str, wanted: &'static str) {
     let unified = if resources["unified"].is_null() { "" } else { "unified_" };
     group.add(format!("{unified}{}_{}", file.replace('.', "_"), wanted.replace([' ', '-'], "_")), move |t| {
-        requires_controller(controller)?;
+        t.requires_controller(controller)?;
         if ["memory.swap.max", "hugetlb.2MB.max"].contains(&file) && !control_exists(file) {
             return skip(format!("requires the control file {file}"));
         }

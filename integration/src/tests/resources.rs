@@ -284,7 +284,7 @@ fn requires_file_of_cpu(t: &mut Trial, file: &str) -> Outcome {
 
 fn cpuset(group: &mut Group) {
     group.add("cpus_are_the_affinity_of_the_payload", |t| {
-        requires_controller("cpuset")?;
+        t.requires_controller("cpuset")?;
         for cpu in ["0", "1"] {
             if !fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective")?.contains(['1', '-']) {
                 return skip("requires two CPUs");
@@ -296,7 +296,7 @@ fn cpuset(group: &mut Group) {
         Ok(())
     });
     group.add("an_update_moves_a_running_payload_to_another_cpu", |t| {
-        requires_controller("cpuset")?;
+        t.requires_controller("cpuset")?;
         if !Path::new("/sys/devices/system/cpu/cpu1").exists() {
             return skip("requires two CPUs");
         }
@@ -309,14 +309,14 @@ fn cpuset(group: &mut Group) {
         Ok(())
     });
     group.add("a_cpu_that_is_not_there_is_refused", |t| {
-        requires_controller("cpuset")?;
+        t.requires_controller("cpuset")?;
         resources(t, json!({"cpu": {"cpus": "9999"}}));
         t.run_refused()?;
         Ok(())
     });
     group.citing("config-linux.md#unified");
     group.add("a_cpuset_partition_is_asked_for_after_its_cpus", |t| {
-        requires_controller("cpuset")?;
+        t.requires_controller("cpuset")?;
         resources(t, json!({"cpu": {"cpus": "0"}, "unified": {"cpuset.cpus.partition": "root"}}));
         t.create()?;
         // Whether it becomes valid is up to the cgroups above.
