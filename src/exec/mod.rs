@@ -34,6 +34,7 @@ use crate::init::{Scene, run as run_child, wire};
 use crate::plan::Plan;
 use crate::plan::exec::{Entry, ExecPlan, plan_exec};
 use crate::plan::step::Step;
+use crate::spawn::limits::Raised;
 use crate::spawn::{self, Opener, Options, Parts, Tools, failure, listener, resctrl, run, settle};
 use crate::state::{ContainerId, Status, state_json};
 use crate::sys::process::{self, Child, pidfd_send_signal};
@@ -110,7 +111,8 @@ fn exec_in(target: &Target, request: &Request, options: &Options) -> Result<Exec
         settle::write_oom_score(std::process::id(), score)?;
     }
     let plan = Arc::new(plan);
-    let started = Start { target, plan: &plan, request, options, by_parent: namespaces.by_parent };
+    let (by_parent, user) = (namespaces.by_parent, namespaces.user);
+    let started = Start { target, plan: &plan, request, options, by_parent, user };
     let (pid, status) = started.go(place)?;
     Ok(Executed { pid, status, warnings })
 }
@@ -134,6 +136,8 @@ struct Start<'s> {
     options: &'s Options,
     /// `CLONE_NEW*` of what must be joined before clone3.
     by_parent: u64,
+    /// The container has a user namespace.
+    user: bool,
 }
 
 impl Start<'_> {
@@ -196,6 +200,7 @@ impl Start<'_> {
         };
         let mut scene = spawn::scene(&parts, channel, None)?;
         self.add_root(&mut scene)?;
+        let _raised = Raised::for_child(self.plan, self.user)?;
         let mut clone = || {
             let made = match self.may_borrow_memory() {
                 true => self.clone_borrowing(place, &mut scene),

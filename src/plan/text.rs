@@ -385,6 +385,9 @@ impl Plan {
             kind => early.contains(&kind),
         };
         let at_clone: Vec<&str> = kinds.iter().copied().filter(|kind| !later(kind)).collect();
+        if self.namespaces.has("user") && self.steps.iter().any(|step| matches!(step, Step::Rlimit { .. })) {
+            lines.push(parent("process.rlimits", "raise our own hard limits that are lower, until clone3".into()));
+        }
         lines.push(parent("linux.namespaces", format!("clone3 new [{}]{into}", at_clone.join(" "))));
         lines.extend(maps);
         lines.extend(after);

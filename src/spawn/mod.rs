@@ -24,6 +24,7 @@ mod console;
 #[doc(hidden)]
 pub mod failure;
 mod hooks;
+pub(crate) mod limits;
 pub(crate) mod listener;
 mod maps;
 mod net_device;
@@ -61,6 +62,7 @@ use crate::sys::process::{self, Child, StringVector};
 use crate::timings::Timings;
 
 pub use hooks::{run_hooks, trace_parent};
+use limits::Raised;
 use network::Early;
 use outside::Outside;
 pub use run::{Exit, RunOptions, run};
@@ -356,7 +358,9 @@ fn build(
         early.stay_untraced();
     }
     let birth = settle::Birth { user: user.as_ref().map(AsFd::as_fd), shares_memory: parts.shares_memory };
+    let raised = Raised::for_child(plan, plan.namespaces.has("user"))?;
     let made = &*child.insert(settle::clone_child(plan, &tools.joins, birth, &cgroup, scene)?);
+    drop(raised);
     parts.options.mark("record the process");
     drop((theirs, gate));
     if user.is_none() {

@@ -187,6 +187,14 @@ pub fn unshare(flags: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The soft and the hard limit of the calling process, with a raw resource number (prlimit(2)).
+pub fn getrlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes two u64 (rlim_cur, rlim_max) and reads nothing.
+    unsafe { syscall!(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), limit.as_mut_ptr()) }?;
+    Ok((limit[0], limit[1]))
+}
+
 /// prlimit(2) of the calling process with a raw resource number.
 pub fn prlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = [soft, hard];

@@ -125,6 +125,26 @@ fn limits_above(group: &mut Group) {
         t.call_after("ulimit -n 200", &["run", "--bundle", &bundle, &id]).go()?.refused()?;
         Ok(())
     });
+    group.add("a_hard_limit_is_raised_by_a_caller_that_may", |t| {
+        if t.mode == Mode::User || !has_capability(CAP_SYS_RESOURCE) {
+            return skip("requires a caller with CAP_SYS_RESOURCE");
+        }
+        t.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 300, "hard": 500}]));
+        t.args(&["/bin/sleep", "1000"]);
+        t.write_config()?;
+        let (bundle, id) = (t.bundle.display().to_string(), t.id.clone());
+        t.call_after("ulimit -n 200", &["create", "--bundle", &bundle, &id]).go()?.ok()?;
+        t.start()?;
+        let mut of = |process: &str| -> Outcome<Vec<String>> {
+            let words = ["exec", &id, "grep", "open files", &format!("/proc/{process}/limits")];
+            let said = t.call_after("ulimit -n 200", &words).go()?.ok()?.stdout;
+            Ok(said.split_whitespace().skip(3).take(2).map(String::from).collect())
+        };
+        equal!(of("1")?, ["300", "500"], "limits of init");
+        // runc's own language makes the soft one of the hard one.
+        equal!(of("self")?[1], "500", "hard limit of what is executed");
+        Ok(())
+    });
 }
 
 fn oom(group: &mut Group) {
