@@ -7,6 +7,7 @@ use crate::plan::step::Step;
 use crate::sys::settings::{getrlimit, prlimit};
 
 /// Our own hard limits, raised for the child to inherit; dropped, they are what they were.
+/// What another thread of a caller's program starts meanwhile inherits them too; soft limits stay.
 #[derive(Default)]
 pub struct Raised {
     /// Resource, soft and hard limit.
